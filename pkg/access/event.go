@@ -1,0 +1,41 @@
+package access
+
+import (
+	"fmt"
+	"time"
+)
+
+// EventKind names what happened.
+type EventKind string
+
+// The kinds of event.
+const (
+	EventRequested    EventKind = "Requested"    // a request was accepted
+	EventRefused      EventKind = "Refused"      // a request was refused
+	EventOpened       EventKind = "Opened"       // a leg was opened, read back and evaluated
+	EventClosing      EventKind = "Closing"      // the end of a leg was recorded
+	EventClosed       EventKind = "Closed"       // a leg is gone, read back
+	EventFailed       EventKind = "Failed"       // a leg that never opened is gone
+	EventDeadLettered EventKind = "DeadLettered" // a message could not be processed
+	EventRuleRemoved  EventKind = "RuleRemoved"  // a rule of ours that no live leg covers was removed
+)
+
+// Event is one decision or change, written once and never altered. Audit,
+// history and outgoing events are readers of these rows.
+type Event struct {
+	// Subject is the id of the request it belongs to, or an NSG's resource id
+	// for what happens outside any request.
+	Subject string    `json:"subject"`
+	Kind    EventKind `json:"kind"`
+	At      time.Time `json:"at"`
+	// Actor is who caused it: a requestor, or "portcullis".
+	Actor string `json:"actor,omitempty"`
+	// Key tells apart events of one kind in one subject; the same subject, kind
+	// and key is the same event, however often it is written.
+	Key string `json:"key,omitempty"`
+	// Detail holds what a reader needs to understand it, by field name.
+	Detail map[string]string `json:"detail,omitempty"`
+}
+
+// ID names the event within its subject.
+func (e Event) ID() string { return fmt.Sprintf("%s-%s", e.Kind, e.Key) }

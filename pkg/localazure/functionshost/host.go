@@ -1,0 +1,250 @@
+// Package functionshost stands in for the Azure Functions host v4 with a custom
+// handler: it runs a staged function app as the real host does, so that the
+// unmodified handler binary can be exercised on a machine without Azure.
+//
+// It follows the sources of Azure/azure-functions-host (src/WebJobs.Script and
+// its Workers/Http), azure-webjobs-sdk-extensions (Http, Timers) and
+// Microsoft.Azure.WebJobs.Extensions.ServiceBus: the life of the handler
+// process, the encoding of an invocation, how an answer is judged, and when a
+// message is completed or abandoned. What it does not support it refuses when
+// it reads the app, never in passing.
+package functionshost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+)
+
+// HostVersion is the version that the host gives itself towards the handler
+// (X-Azure-Functions-HostVersion) and in /admin/host/status.
+const HostVersion = "4.1040.100"
+
+// Config is what a Host needs. AppRoot is required.
+type Config struct {
+	// AppRoot is the staged folder: host.json, <Name>/function.json and the
+	// handler binary. It may be relative to the working directory.
+	AppRoot string
+	// Settings are the app settings: the handler's environment, the values of
+	// %Name% in function.json, and where a "connection" is looked up.
+	Settings map[string]string
+	// ServiceBus resolves the "connection" of a function.json to a client,
+	// which the host closes when Run ends. It is asked once per connection and
+	// may be nil when no function has a Service Bus trigger.
+	ServiceBus func(connection string) (*azservicebus.Client, error)
+	// Keys are the host's keys by name; "_master" is the master key. Any of
+	// them opens a function of authLevel function, only the master key one of
+	// authLevel admin and the admin endpoints. Empty values open nothing.
+	Keys map[string]string
+	// Verify checks a bearer token and returns its claims. Where it is nil,
+	// Easy Auth is off.
+	Verify func(ctx context.Context, token string) (map[string]any, error)
+	// Stdout receives the handler's output and one line per invocation; nil
+	// discards them.
+	Stdout io.Writer
+	// Logger receives the host's own events; nil discards them.
+	Logger *slog.Logger
+	// StateDir is a folder that keeps when each timer last ran, as the real
+	// host keeps it in AzureWebJobsStorage: only with it can a timer find at
+	// start that it is past due. Empty keeps nothing.
+	StateDir string
+}
+
+// Host is one running function app. Create it with New, start it once with Run,
+// and serve it as an http.Handler; all methods are safe for concurrent use.
+type Host struct {
+	cfg       Config
+	options   hostOptions
+	functions []*function // by name, alphabetically; without excluded ones
+	routes    []route     // in the order in which they are tried
+	console   *console
+	log       *slog.Logger
+	handler   *supervisor
+	client    *http.Client    // towards the handler
+	open      queueOpener     // how Service Bus triggers get receivers
+	timers    timerStore      // where timers keep their status
+	proxy     http.Handler    // forwards to the handler
+	calls     sync.WaitGroup  // invocations started by the admin endpoint
+	running   atomic.Bool     // Run was called
+	base      context.Context // Run's context, for background invocations; set before ready
+	started   time.Time
+	ready     chan struct{}
+}
+
+// Function describes one function of the app.
+type Function struct {
+	Name      string   // the folder's name
+	Trigger   string   // serviceBusTrigger, timerTrigger or httpTrigger
+	Route     string   // HTTP only: the template with routePrefix, no leading slash
+	Methods   []string // HTTP only: in capitals; empty means every method
+	AuthLevel string   // HTTP only: anonymous, function or admin
+	Source    string   // queue path, topic/Subscriptions/name, or schedule
+	Disabled  bool     // by function.json or the setting AzureWebJobs.<Name>.Disabled
+}
+
+// New reads host.json and every function.json below cfg.AppRoot and checks all
+// of it against the settings. The error lists every fault, one per line.
+func New(cfg Config) (*Host, error) {
+	h := &Host{cfg: cfg, ready: make(chan struct{}), log: cfg.Logger}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	h.console = newConsole(cfg.Stdout)
+	var faults []error
+	if h.options, faults = readHostJSON(cfg.AppRoot); h.options.root == "" {
+		return nil, faultList(cfg.AppRoot, faults)
+	}
+	functions, more := readFunctions(h.options, cfg.Settings)
+	faults = append(faults, more...)
+	for _, f := range functions {
+		if f.queue != nil && cfg.ServiceBus == nil {
+			faults = append(faults, fmt.Errorf("%s: a Service Bus trigger, but Config.ServiceBus is nil", f.Name))
+		}
+	}
+	if len(faults) > 0 {
+		return nil, faultList(cfg.AppRoot, faults)
+	}
+	h.functions, h.routes = functions, routesOf(functions)
+	h.handler = newSupervisor(h.options, handlerEnvironment(cfg, h.options), h.console, h.log)
+	h.client = newHandlerClient()
+	h.proxy = newProxy(h.options.streaming, h.log)
+	h.timers = timerStore{dir: cfg.StateDir}
+	h.warnOfForgeable()
+	return h, nil
+}
+
+func faultList(root string, faults []error) error {
+	return fmt.Errorf("function app %s is not usable:\n%w", root, errors.Join(faults...))
+}
+
+// warnOfForgeable names functions whose invocation path an HTTP route lets
+// through: the handler gets the original path, so an outsider could post a
+// forged invocation there (the real host serves such an app without a word).
+func (h *Host) warnOfForgeable() {
+	for _, f := range h.functions {
+		for _, r := range h.routes {
+			if f.http == nil && r.fn.http.proxied && r.template.matches([]string{f.Name}) {
+				h.log.Warn("an HTTP route lets outsiders forge invocations",
+					"function", f.Name, "route", r.fn.Route, "by", r.fn.Name)
+			}
+		}
+	}
+}
+
+// Functions lists the app's functions by name.
+func (h *Host) Functions() []Function {
+	list := make([]Function, len(h.functions))
+	for i, f := range h.functions {
+		list[i] = f.Function
+		list[i].Methods = slices.Clone(f.Methods)
+	}
+	return list
+}
+
+// Ready is closed when the handler has answered its first readiness probe and
+// the triggers listen. It stays open when Run ends before that.
+func (h *Host) Ready() <-chan struct{} { return h.ready }
+
+// errRunTwice is what a second Run gets.
+var errRunTwice = errors.New("functionshost: Run was called before")
+
+// Run starts the handler and, once it answers, the triggers. It returns nil
+// when ctx ends, and an error when the host gives up, as the real one does on
+// the handler's third error within 30 minutes. In every case the handler's
+// whole process group has been killed, and invocations in flight have failed,
+// before it returns. It may be called once.
+func (h *Host) Run(ctx context.Context) error {
+	if h.running.Swap(true) {
+		return errRunTwice
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer h.client.CloseIdleConnections()
+	h.base, h.started = ctx, time.Now()
+
+	died := make(chan error, 1)
+	go func() { died <- h.handler.run(ctx); cancel() }()
+	if _, err := h.handler.address(ctx); err != nil {
+		return <-died
+	}
+	opener, closeClients, err := h.connect()
+	if err != nil {
+		cancel()
+		return errors.Join(err, <-died)
+	}
+	listeners := h.startListeners(ctx, opener)
+	close(h.ready)
+
+	err = <-died // after cancel, so every listener is told as well
+	listeners.Wait()
+	h.calls.Wait()
+	closeClients()
+	return err
+}
+
+// startListeners starts one listener per enabled trigger that is not HTTP.
+func (h *Host) startListeners(ctx context.Context, opener queueOpener) *sync.WaitGroup {
+	var group sync.WaitGroup
+	for _, f := range h.functions {
+		switch {
+		case f.Disabled:
+		case f.timer != nil:
+			group.Go(func() { h.runTimer(ctx, f) })
+		case f.queue != nil && f.queue.sessions:
+			group.Go(func() { h.runSessions(ctx, f, opener) })
+		case f.queue != nil:
+			group.Go(func() { h.runQueue(ctx, f, opener) })
+		}
+	}
+	return &group
+}
+
+// connect makes one client per connection that an enabled trigger names.
+func (h *Host) connect() (queueOpener, func(), error) {
+	if h.open != nil {
+		return h.open, func() {}, nil
+	}
+	clients := map[string]*azservicebus.Client{}
+	closeAll := func() {
+		ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
+		defer cancel()
+		for _, name := range slices.Sorted(maps.Keys(clients)) {
+			if err := clients[name].Close(ctx); err != nil {
+				h.log.Warn("closing a Service Bus client", "connection", name, "error", err)
+			}
+		}
+	}
+	for _, f := range h.functions {
+		if f.queue == nil || f.Disabled || clients[f.queue.connection] != nil {
+			continue
+		}
+		client, err := h.cfg.ServiceBus(f.queue.connection)
+		if err != nil {
+			closeAll()
+			return nil, nil, fmt.Errorf("%s: connection %q: %w", f.Name, f.queue.connection, err)
+		}
+		clients[f.queue.connection] = client
+	}
+	return sdkOpener{clients: clients}, closeAll, nil
+}
+
+// find returns the function of that name, in any case, or nil.
+func (h *Host) find(name string) *function {
+	for _, f := range h.functions {
+		if strings.EqualFold(f.Name, name) {
+			return f
+		}
+	}
+	return nil
+}
