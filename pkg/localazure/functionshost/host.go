@@ -72,15 +72,18 @@ type Host struct {
 	log       *slog.Logger
 	handler   *supervisor
 	client    *http.Client    // towards the handler
-	open      queueOpener     // how Service Bus triggers get receivers
+	call      caller          // how triggers invoke functions
 	timers    timerStore      // where timers keep their status
 	proxy     http.Handler    // forwards to the handler
-	calls     sync.WaitGroup  // invocations started by the admin endpoint
+	calls     background      // invocations started by the admin endpoint
 	running   atomic.Bool     // Run was called
-	base      context.Context // Run's context, for background invocations; set before ready
-	started   time.Time
+	base      context.Context // Run's context, for calls; set before ready is closed
+	started   time.Time       // when Run was called; set before ready is closed
 	ready     chan struct{}
 }
+
+// caller invokes a function that is not HTTP and returns nil if it succeeded.
+type caller func(ctx context.Context, f *function, reason string, e envelope) error
 
 // Function describes one function of the app.
 type Function struct {
@@ -119,6 +122,7 @@ func New(cfg Config) (*Host, error) {
 	h.handler = newSupervisor(h.options, handlerEnvironment(cfg, h.options), h.console, h.log)
 	h.client = newHandlerClient()
 	h.proxy = newProxy(h.options.streaming, h.log)
+	h.call = h.invoke
 	h.timers = timerStore{dir: cfg.StateDir}
 	h.warnOfForgeable()
 	return h, nil
@@ -188,7 +192,7 @@ func (h *Host) Run(ctx context.Context) error {
 
 	err = <-died // after cancel, so every listener is told as well
 	listeners.Wait()
-	h.calls.Wait()
+	h.calls.close()
 	closeClients()
 	return err
 }
@@ -212,9 +216,6 @@ func (h *Host) startListeners(ctx context.Context, opener queueOpener) *sync.Wai
 
 // connect makes one client per connection that an enabled trigger names.
 func (h *Host) connect() (queueOpener, func(), error) {
-	if h.open != nil {
-		return h.open, func() {}, nil
-	}
 	clients := map[string]*azservicebus.Client{}
 	closeAll := func() {
 		ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
@@ -237,6 +238,31 @@ func (h *Host) connect() (queueOpener, func(), error) {
 		clients[f.queue.connection] = client
 	}
 	return sdkOpener{clients: clients}, closeAll, nil
+}
+
+// background is a group of goroutines that can be closed for newcomers.
+type background struct {
+	mu     sync.Mutex
+	closed bool
+	group  sync.WaitGroup
+}
+
+// start runs f in the background unless the group is closed.
+func (b *background) start(f func()) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.group.Go(f)
+	}
+	return !b.closed
+}
+
+// close waits for what runs and lets nothing more start.
+func (b *background) close() {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.group.Wait()
 }
 
 // find returns the function of that name, in any case, or nil.

@@ -75,10 +75,15 @@ func startChild(options hostOptions, environment []string, c *console) (*child, 
 }
 
 // kill ends the process group at once, as the host ends its handler, and waits
-// until it is gone.
+// until it is gone. One that ended before is left alone: its id may be somebody
+// else's by now.
 func (c *child) kill() {
-	killGroup(c.pid)
-	<-c.done
+	select {
+	case <-c.done:
+	default:
+		killGroup(c.pid)
+		<-c.done
+	}
 }
 
 // exitCode is .NET's Process.ExitCode: 128 + n for an end by signal n.

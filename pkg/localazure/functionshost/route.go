@@ -47,8 +47,8 @@ func (h *Host) routeFor(method string, segments []string) (*function, map[string
 }
 
 // requestSegments splits a request's path as Kestrel presents it: percent
-// encoding undone except for %2F, dot segments resolved, slashes at the ends
-// ignored. Resolving them here matters: a path such as
+// encoding undone except for %2F, dot segments resolved, one slash at either
+// end ignored. Resolving them here matters: a path such as
 // /api/%2e%2e/SomeQueueFunction must not match api/{*path} and then reach the
 // handler as the invocation of a queue function.
 func requestSegments(u *url.URL) (segments []string, resolved bool, err error) {
@@ -69,7 +69,7 @@ func requestSegments(u *url.URL) (segments []string, resolved bool, err error) {
 			segments = append(segments, segment)
 		}
 	}
-	for len(segments) > 0 && segments[0] == "" {
+	if len(segments) > 0 && segments[0] == "" {
 		segments = segments[1:]
 	}
 	if n := len(segments); n > 0 && segments[n-1] == "" {

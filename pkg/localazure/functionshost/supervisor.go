@@ -73,11 +73,14 @@ func (s *supervisor) address(ctx context.Context) (*child, error) {
 }
 
 // restart ends a run and starts another, without counting it as an error; it
-// does nothing if that run is over already.
+// does nothing if that run is not the current one. Calls from now on wait for
+// the next run.
 func (s *supervisor) restart(run *child) {
+	if !s.setDown(run) {
+		return
+	}
 	select {
 	case s.restarts <- run:
-	case <-run.done:
 	case <-s.stopped:
 	}
 }
@@ -89,12 +92,16 @@ func (s *supervisor) setReady(run *child) {
 	close(s.ready)
 }
 
-func (s *supervisor) setDown() {
+// setDown makes calls wait if run is the one that they would go to, and tells
+// whether it was.
+func (s *supervisor) setDown(run *child) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.current != nil {
-		s.current, s.ready = nil, make(chan struct{})
+	if s.current != run {
+		return false
 	}
+	s.current, s.ready = nil, make(chan struct{})
+	return true
 }
 
 // run starts and restarts the handler until ctx ends (nil) or the host has to
@@ -105,7 +112,6 @@ func (s *supervisor) run(ctx context.Context) error {
 	var last time.Time
 	for ctx.Err() == nil {
 		err := s.once(ctx)
-		s.setDown()
 		var start *startError
 		switch {
 		case err == nil:
@@ -138,7 +144,7 @@ func (s *supervisor) once(ctx context.Context) error {
 	if err != nil {
 		return &startError{err}
 	}
-	defer run.kill()
+	defer func() { s.setDown(run); run.kill() }()
 	s.log.Debug("handler started", "pid", run.pid, "address", run.address)
 	died, err := s.awaitReady(ctx, run)
 	if err != nil || died || ctx.Err() != nil {

@@ -89,7 +89,8 @@ func (s *Server) sharedAccessSignature(r *http.Request, q url.Values) (*grant, e
 	start, expiry, permissions := q.Get("st"), q.Get("se"), q.Get("sp")
 	if id := q.Get("si"); id != "" && !q.Has("ss") {
 		p, found := s.policy(q.Get("tn"), id)
-		if !found {
+		// What the policy says, the signature must not say again.
+		if !found || p.Start != "" && start != "" || p.Expiry != "" && expiry != "" || p.Permission != "" && permissions != "" {
 			return nil, authenticationFailed()
 		}
 		start, expiry, permissions = start+p.Start, expiry+p.Expiry, permissions+p.Permission

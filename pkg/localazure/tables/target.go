@@ -35,8 +35,8 @@ type target struct {
 // keys may hold escaped characters that decoding too early would confuse.
 func rawPath(r *http.Request) string {
 	path, _, _ := strings.Cut(r.RequestURI, "?")
-	if rest, found := strings.CutPrefix(path, "/"); found {
-		return "/" + rest
+	if strings.HasPrefix(path, "/") {
+		return path
 	}
 	return r.URL.EscapedPath() // absolute-form request line, or none
 }

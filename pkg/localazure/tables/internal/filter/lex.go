@@ -106,7 +106,7 @@ func parseNumber(text string) (edm.Value, error) {
 	case 'D', 'd':
 		return edm.ParseText(text[:len(text)-1], edm.Double)
 	}
-	if text == "-INF" || text == "-Infinity" || strings.ContainsAny(text, ".eE") {
+	if text == "-INF" || strings.ContainsAny(text, ".eE") {
 		return edm.ParseText(text, edm.Double)
 	}
 	if v, err := edm.ParseText(text, edm.Int32); err == nil {
@@ -133,7 +133,7 @@ func (l *lexer) word() (token, error) {
 	switch text {
 	case "true", "false":
 		return token{kind: literal, value: edm.OfBool(text == "true"), at: at}, nil
-	case "NaN", "INF", "Infinity":
+	case "NaN", "INF":
 		v, err := edm.ParseText(text, edm.Double)
 		return token{kind: literal, value: v, at: at}, err
 	}

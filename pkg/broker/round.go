@@ -1,0 +1,455 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/nsg"
+	"golang.org/x/sync/errgroup"
+)
+
+// round is one pass of a reconcile: read, plan, record, write, read back,
+// record. Its errors say whether another pass can help.
+type round struct {
+	*Reconciler
+	id       access.ResourceID
+	enqueued time.Time
+	// closesOnly is set once a write that opens something was found wrong by
+	// Resource Manager: a bad open must not hold up a close.
+	closesOnly string
+}
+
+// confirmAtOnce bounds the reads of one reconcile that run side by side.
+const confirmAtOnce = 16
+
+// run makes one pass. again asks for another at once.
+func (w *round) run(ctx context.Context) (again bool, err error) {
+	// The order of the three reads is the fence: the token first, so that Done
+	// never claims legs that were not seen; then the group, then the legs, so
+	// that whoever read older legs writes under an older ETag and is refused.
+	head, err := w.Ledger.Head(ctx, w.id)
+	if err != nil {
+		return false, err
+	}
+	group, err := w.Groups.Group(ctx, w.id)
+	if access.CodeOf(err) == access.NotFound {
+		group, err = nsg.Group{ID: w.id}, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if group.Updating {
+		return false, access.Errorf(access.Aborted, "operation_in_progress", "another operation on the group is under way")
+	}
+	legs, err := w.Ledger.Legs(ctx, w.id)
+	if err != nil {
+		return false, err
+	}
+	now := w.now(w.enqueued, head)
+
+	legs, gone, unconfirmed, err := w.confirm(ctx, legs, now)
+	if err != nil {
+		return false, err
+	}
+	if len(gone) > 0 {
+		if err := w.Legs.EndLegs(ctx, w.id, gone); err != nil {
+			return false, err
+		}
+	}
+	plan := w.rules.Plan(group, w.openable(legs, unconfirmed), now)
+	legs, err = w.recordClosing(ctx, legs, plan, now)
+	if err != nil {
+		return false, err
+	}
+	if err := w.write(ctx, group, plan); err != nil {
+		return w.afterFailedWrite(ctx, plan, err)
+	}
+	if !plan.Empty() {
+		if group, err = w.Groups.Group(ctx, w.id); err != nil {
+			return false, err
+		}
+		if group.Updating {
+			return false, access.Errorf(access.Aborted, "operation_in_progress", "another operation on the group is under way")
+		}
+	}
+	return w.settle(ctx, head.Wanted, group, legs, plan, now)
+}
+
+// confirm checks each Opening leg against what is beyond the NSG. A leg that
+// has ended before (a late writer put it back) is gone; one whose grant is
+// ending elsewhere, or whose VM is no longer behind the address, is to be
+// closed; one whose VM cannot be read now is unconfirmed, with the reason in
+// BlockedBy, and must not open in this round.
+func (w *round) confirm(ctx context.Context, legs []access.Leg, now time.Time) (live, gone []access.Leg, unconfirmed map[string]bool, err error) {
+	ended := map[access.RequestID][]access.Leg{}
+	targets := make([]error, len(legs))
+	there := make([]bool, len(legs))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(confirmAtOnce)
+	results := make([][]access.Leg, len(legs))
+	asked := map[access.RequestID]int{}
+	for i, l := range legs {
+		if l.State != access.LegOpening {
+			continue
+		}
+		if _, ok := asked[l.Request]; !ok {
+			asked[l.Request] = i
+			g.Go(func() (err error) {
+				results[i], err = w.Ended.Ended(gctx, l.Request)
+				return err
+			})
+		}
+		g.Go(func() error {
+			there[i], targets[i] = targetOf(gctx, w.Machines, l, now)
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, nil, nil, err
+	}
+	for id, i := range asked {
+		ended[id] = results[i]
+	}
+	unconfirmed = map[string]bool{}
+	for i, l := range legs {
+		if l.State == access.LegOpening {
+			if before, ok := endedBefore(l, ended[l.Request]); ok {
+				gone = append(gone, before)
+				continue
+			}
+			switch reason := endingElsewhere(l, ended[l.Request]); {
+			case reason != "":
+				l = closing(l, reason, now)
+			case targets[i] != nil:
+				unconfirmed[l.Key()] = true
+				l.BlockedBy = "the virtual machine cannot be read now: " + access.AsError(targets[i]).Message
+			case !there[i]:
+				l = closing(l, access.TargetChanged, now)
+			}
+		}
+		live = append(live, l)
+	}
+	return live, gone, unconfirmed, nil
+}
+
+func endedBefore(l access.Leg, ended []access.Leg) (access.Leg, bool) {
+	i := slices.IndexFunc(ended, func(e access.Leg) bool { return e.Key() == l.Key() && e.NSG == l.NSG })
+	if i < 0 {
+		return access.Leg{}, false
+	}
+	return ended[i], true
+}
+
+func endingElsewhere(l access.Leg, ended []access.Leg) access.StatusReason {
+	for _, e := range ended {
+		if e.Grant == l.Grant {
+			return e.Reason
+		}
+	}
+	return ""
+}
+
+func closing(l access.Leg, reason access.StatusReason, now time.Time) access.Leg {
+	l.State, l.Reason, l.ClosingAt = access.LegClosing, reason, now
+	return l
+}
+
+// openable leaves out of the plan what must not open in this round.
+func (w *round) openable(legs []access.Leg, unconfirmed map[string]bool) []access.Leg {
+	return slices.DeleteFunc(slices.Clone(legs), func(l access.Leg) bool {
+		return l.State == access.LegOpening && (w.closesOnly != "" || unconfirmed[l.Key()])
+	})
+}
+
+// recordClosing writes what ends before anything is written to the NSG, and
+// gives the legs as they now stand.
+func (w *round) recordClosing(ctx context.Context, legs []access.Leg, plan nsg.Plan, now time.Time) ([]access.Leg, error) {
+	var changed []access.Leg
+	for i, l := range legs {
+		if j := slices.IndexFunc(plan.Closing, func(c access.Leg) bool { return c.Key() == l.Key() }); j >= 0 {
+			legs[i] = plan.Closing[j]
+		}
+		// An Opening leg left out of the plan still has its deadlines.
+		if legs[i].State == access.LegOpening && !legs[i].EndTime.After(now) {
+			legs[i] = closing(legs[i], access.Expired, now)
+		} else if legs[i].State == access.LegOpening && !legs[i].OpenBy.After(now) {
+			legs[i] = closing(legs[i], access.NotOpenedInTime, now)
+		}
+		// The time of the change tells one made in this round from one recorded earlier.
+		if legs[i].State == access.LegClosing && (l.State != access.LegClosing || l.ClosingAt.Equal(now)) {
+			changed = append(changed, legs[i])
+		}
+	}
+	if len(changed) == 0 && plan.Empty() {
+		return legs, nil
+	}
+	if err := w.edit(ctx, w.id, func(h *Head) {
+		if now.After(h.AsOf) {
+			h.AsOf = now
+		}
+	}); err != nil {
+		return nil, err
+	}
+	if len(changed) == 0 {
+		return legs, nil
+	}
+	if err := w.Legs.UpdateLegs(ctx, w.id, changed); err != nil {
+		return nil, err
+	}
+	// The versions have changed with the write.
+	fresh, err := w.Ledger.Legs(ctx, w.id)
+	if err != nil {
+		return nil, err
+	}
+	return adoptETags(legs, fresh), nil
+}
+
+func adoptETags(legs, fresh []access.Leg) []access.Leg {
+	for i, l := range legs {
+		if j := slices.IndexFunc(fresh, func(f access.Leg) bool { return f.Key() == l.Key() }); j >= 0 {
+			legs[i].ETag = fresh[j].ETag
+		}
+	}
+	return legs
+}
+
+// write brings the NSG to the plan: the whole group under the ETag that was
+// read or, where re-encoding would lose something of the customer's, child
+// DELETEs alone.
+func (w *round) write(ctx context.Context, group nsg.Group, plan nsg.Plan) error {
+	if plan.Empty() {
+		return nil
+	}
+	if group.Loss == "" {
+		return w.Groups.Apply(ctx, group, plan)
+	}
+	return w.removeOneByOne(ctx, group, plan)
+}
+
+func (w *round) removeOneByOne(ctx context.Context, group nsg.Group, plan nsg.Plan) error {
+	var err error
+	for _, name := range plan.Remove {
+		i := slices.IndexFunc(group.Rules, func(r nsg.Rule) bool { return strings.EqualFold(r.Name, name) })
+		if i >= 0 {
+			err = errors.Join(err, w.closer.CloseRule(ctx, w.id, group.Rules[i]))
+		}
+	}
+	return err
+}
+
+// afterFailedWrite decides what a failed write means for this reconcile. What
+// is to be closed is tried by every other means before it is left.
+func (w *round) afterFailedWrite(ctx context.Context, plan nsg.Plan, err error) (again bool, _ error) {
+	code, reason := access.CodeOf(err), access.ReasonOf(err)
+	switch {
+	case code == access.Aborted || code == access.ResourceExhausted:
+		return false, err
+	case (code == access.InvalidArgument || reason == reasonPriorityConflict) && len(plan.Opening) > 0 && w.closesOnly == "":
+		w.closesOnly = access.AsError(err).Message
+		return true, nil
+	case len(plan.Remove) > 0 && (reason == reasonScopeLocked || reason == "azure_permission"):
+		g, e := w.Groups.Group(ctx, w.id)
+		if e != nil {
+			return false, errors.Join(err, e)
+		}
+		if e := w.removeOneByOne(ctx, g, plan); e != nil {
+			return false, errors.Join(err, e)
+		}
+	}
+	return false, err
+}
+
+// settle records what is now seen on the NSG.
+func (w *round) settle(ctx context.Context, token string, group nsg.Group, legs []access.Leg, plan nsg.Plan, now time.Time) (again bool, err error) {
+	var changed, live, ended []access.Leg
+	for _, l := range legs {
+		before := l
+		switch l.State {
+		case access.LegOpening:
+			l = w.opened(group, l, plan, now)
+			if l.State != before.State || l.BlockedBy != before.BlockedBy {
+				changed = append(changed, l)
+			}
+			live = append(live, l)
+		case access.LegOpen:
+			live = append(live, l)
+		case access.LegClosing:
+			ended = append(ended, l)
+		}
+	}
+	if residue := w.rules.Residue(group, live, now); len(residue) > 0 {
+		return true, nil
+	}
+	if err := w.recordOpened(ctx, changed); err != nil {
+		return false, err
+	}
+	if err := w.recordEnded(ctx, ended, plan, now); err != nil {
+		return false, err
+	}
+	due := nextLook(live, now)
+	h, err := w.Ledger.Head(ctx, w.id)
+	if err != nil {
+		return false, err
+	}
+	if h.Wanted != token {
+		return true, nil // legs came meanwhile; the next round sees them
+	}
+	h.Done, h.DueAt, h.Trouble = token, due, ""
+	if _, err = w.Ledger.SaveHead(ctx, h); access.CodeOf(err) == access.Aborted {
+		return true, nil
+	}
+	return false, err
+}
+
+// opened says what an Opening leg has become: Open once the group that was
+// read back lets all of it through.
+func (w *round) opened(group nsg.Group, l access.Leg, plan nsg.Plan, now time.Time) access.Leg {
+	if i := slices.IndexFunc(plan.Blocked, func(b access.Leg) bool { return b.Key() == l.Key() }); i >= 0 {
+		l.BlockedBy = plan.Blocked[i].BlockedBy
+		return l
+	}
+	if !slices.ContainsFunc(plan.Opening, func(o access.Leg) bool { return o.Key() == l.Key() }) {
+		if w.closesOnly != "" {
+			l.BlockedBy = w.closesOnly
+		}
+		return l
+	}
+	if v := w.rules.Confirm(group, l); v.Outcome != nsg.OutcomeAllowed {
+		l.BlockedBy = v.String()
+		return l
+	}
+	l.State, l.OpenedAt, l.BlockedBy = access.LegOpen, now, ""
+	return l
+}
+
+func (w *round) recordOpened(ctx context.Context, changed []access.Leg) error {
+	if len(changed) == 0 {
+		return nil
+	}
+	var events []access.Event
+	for _, l := range changed {
+		if l.State == access.LegOpen {
+			events = append(events, legEvent(access.EventOpened, l, l.OpenedAt))
+		}
+	}
+	if err := w.Events.Append(ctx, events); err != nil {
+		return err
+	}
+	return w.Legs.UpdateLegs(ctx, w.id, changed)
+}
+
+// recordEnded ends what is gone from the NSG. The rules are closed already:
+// what fails here is repeated, and keeps nothing open.
+func (w *round) recordEnded(ctx context.Context, ended []access.Leg, plan nsg.Plan, now time.Time) error {
+	var events []access.Event
+	for _, r := range plan.Orphans {
+		events = append(events, access.Event{
+			Subject: string(w.id), Kind: access.EventRuleRemoved, At: now, Actor: "portcullis", Key: r.Name + "-" + now.Format(time.RFC3339),
+			Detail: map[string]string{"rule": r.Name, "description": r.Description, "sources": strings.Join(r.Sources, ",")},
+		})
+	}
+	for i, l := range ended {
+		events = append(events, legEvent(access.EventClosing, l, l.ClosingAt))
+		kind := access.EventClosed
+		if l.OpenedAt.IsZero() {
+			kind = access.EventFailed
+		}
+		ended[i].State, ended[i].EndedAt = access.LegEnded, now
+		events = append(events, legEvent(kind, ended[i], now))
+	}
+	if len(events) > 0 {
+		if err := w.Events.Append(ctx, events); err != nil {
+			return err
+		}
+	}
+	if len(ended) == 0 {
+		return nil
+	}
+	for _, l := range ended {
+		if err := w.closeSiblings(ctx, l, now); err != nil {
+			return err
+		}
+	}
+	return w.Legs.EndLegs(ctx, w.id, ended)
+}
+
+// closeSiblings ends the grant's legs on other NSGs: a grant is open on all of
+// its path or on none. An expired one needs no word: its siblings expire too.
+func (w *round) closeSiblings(ctx context.Context, l access.Leg, now time.Time) error {
+	if l.Reason == access.Expired {
+		return nil
+	}
+	for _, other := range l.Siblings {
+		if err := closeLegs(ctx, w.Ledger, w.Legs, w.Prompts, other, w.Token(), now, l.Reason, func(s access.Leg) bool {
+			return s.Key() == l.Key()
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// closeLegs records the end of those live legs of an NSG that match, and asks
+// for its reconcile.
+func closeLegs(ctx context.Context, ledger Ledger, writer LegWriter, prompts Prompts, on access.ResourceID, token string, now time.Time,
+	reason access.StatusReason, match func(access.Leg) bool) error {
+	legs, err := ledger.Legs(ctx, on)
+	if err != nil {
+		return err
+	}
+	var out []access.Leg
+	for _, l := range legs {
+		if l.Live() && match(l) {
+			out = append(out, closing(l, reason, now))
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	if err := writer.UpdateLegs(ctx, on, out); err != nil {
+		return err
+	}
+	if err := writer.Touch(ctx, on, token, now); err != nil {
+		return err
+	}
+	return prompts.Prompt(ctx, on, time.Time{})
+}
+
+func legEvent(kind access.EventKind, l access.Leg, at time.Time) access.Event {
+	detail := map[string]string{
+		"vm": string(l.VM), "nsg": string(l.NSG), "source": access.FormatPrefix(l.Source),
+		"endTimeUtc": l.EndTime.UTC().Format(time.RFC3339),
+	}
+	if l.Reason != "" {
+		detail["statusReason"] = string(l.Reason)
+	}
+	if l.BlockedBy != "" {
+		detail["blockedBy"] = l.BlockedBy
+	}
+	return access.Event{
+		Subject: string(l.Request), Kind: kind, At: at, Actor: "portcullis", Key: l.Key() + "-" + l.NSG.Name(), Detail: detail,
+	}
+}
+
+// nextLook is when the NSG needs somebody again: at the first deadline, and
+// soon while something could not be opened yet.
+func nextLook(live []access.Leg, now time.Time) time.Time {
+	var due time.Time
+	earliest := func(t time.Time) {
+		if due.IsZero() || t.Before(due) {
+			due = t
+		}
+	}
+	for _, l := range live {
+		earliest(l.EndTime)
+		if l.State == access.LegOpening {
+			earliest(l.OpenBy)
+			earliest(now.Add(parked))
+		}
+	}
+	return due
+}

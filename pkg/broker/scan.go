@@ -1,0 +1,145 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/nsg"
+)
+
+// ScanPorts are what Scan needs.
+type ScanPorts struct {
+	Subscriptions []string
+	Lister        GroupLister
+	Groups        Groups
+	Heads         Heads
+	Ledger        Ledger
+	Legs          LegWriter
+	Machines      Machines
+	Prompts       Prompts
+	Clock         Clock
+	Token         func() string
+	Log           *slog.Logger
+}
+
+// Scanner finds what nobody asked for: rules of ours that no live leg covers,
+// rules of ours that were changed, and live grants whose VM is no longer behind
+// the address.
+type Scanner struct {
+	ScanPorts
+	rules  nsg.Settings
+	closer *Closer
+}
+
+// NewScanner makes a Scanner; every port and at least one subscription are required.
+func NewScanner(p ScanPorts, rules nsg.Settings) (*Scanner, error) {
+	if len(p.Subscriptions) == 0 || p.Lister == nil || p.Groups == nil || p.Heads == nil || p.Ledger == nil || p.Legs == nil ||
+		p.Machines == nil || p.Prompts == nil || p.Clock == nil || p.Token == nil || p.Log == nil {
+		return nil, errors.New("broker: a port of the scanner is missing")
+	}
+	closer, err := NewCloser(p.Groups, rules)
+	if err != nil {
+		return nil, err
+	}
+	return &Scanner{ScanPorts: p, rules: rules, closer: closer}, nil
+}
+
+// Scan looks once at every NSG of the subscriptions that has a rule of ours or
+// a live leg. It goes on past what fails and joins the errors. Where the ledger
+// cannot be read, it closes by what the rules say of themselves.
+func (s *Scanner) Scan(ctx context.Context) error {
+	heads, ledgerErr := s.Heads.All(ctx)
+	known := map[access.ResourceID]bool{}
+	for _, h := range heads {
+		known[h.NSG] = true
+	}
+	err := ledgerErr
+	for _, sub := range s.Subscriptions {
+		groups, e := s.Lister.Groups(ctx, sub)
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("listing the groups of subscription %s: %w", sub, e))
+			continue
+		}
+		for _, g := range groups {
+			if !known[g.ID] && !slices.ContainsFunc(g.Rules, s.rules.Owns) {
+				continue
+			}
+			delete(known, g.ID)
+			if e := s.group(ctx, g); e != nil {
+				err = errors.Join(err, fmt.Errorf("scanning %s: %w", g.ID, e))
+			}
+		}
+	}
+	// What is left is on record and was not listed: gone, or out of our sight.
+	for id := range known {
+		if e := s.unlisted(ctx, id); e != nil {
+			err = errors.Join(err, fmt.Errorf("scanning %s: %w", id, e))
+		}
+	}
+	return err
+}
+
+func (s *Scanner) group(ctx context.Context, g nsg.Group) error {
+	now := s.Clock().UTC()
+	legs, err := s.Ledger.Legs(ctx, g.ID)
+	if err != nil {
+		closed, e := s.closer.CloseExpired(ctx, g, now)
+		if len(closed) > 0 {
+			s.Log.WarnContext(ctx, "closed by the rules' own descriptions, as the ledger cannot be read", "nsg", g.ID, "rules", closed)
+		}
+		return errors.Join(err, e)
+	}
+	if err := s.targets(ctx, g.ID, legs, now); err != nil {
+		return err
+	}
+	plan := s.rules.Plan(g, legs, now)
+	if plan.Empty() && len(plan.Closing) == 0 {
+		return nil
+	}
+	s.Log.WarnContext(ctx, "drift", "nsg", g.ID, "change", len(plan.Put), "remove", plan.Remove, "orphans", len(plan.Orphans))
+	return s.ask(ctx, g.ID, now)
+}
+
+// targets closes the live legs whose VM is no longer what they were granted for.
+func (s *Scanner) targets(ctx context.Context, id access.ResourceID, legs []access.Leg, now time.Time) error {
+	changed := map[string]bool{}
+	var err error
+	for _, l := range legs {
+		if l.State != access.LegOpen {
+			continue // Reconcile confirms an Opening leg itself
+		}
+		there, e := targetOf(ctx, s.Machines, l, now)
+		if e != nil {
+			err = errors.Join(err, e)
+		} else if !there {
+			changed[l.Key()] = true
+		}
+	}
+	if len(changed) == 0 {
+		return err
+	}
+	return errors.Join(err, closeLegs(ctx, s.Ledger, s.Legs, s.Prompts, id, s.Token(), now, access.TargetChanged, func(l access.Leg) bool {
+		return changed[l.Key()]
+	}))
+}
+
+func (s *Scanner) unlisted(ctx context.Context, id access.ResourceID) error {
+	legs, err := s.Ledger.Legs(ctx, id)
+	if err != nil || len(legs) == 0 {
+		return err
+	}
+	return s.ask(ctx, id, s.Clock().UTC())
+}
+
+func (s *Scanner) ask(ctx context.Context, id access.ResourceID, now time.Time) error {
+	if err := s.Legs.Touch(ctx, id, s.Token(), now); err != nil {
+		return err
+	}
+	// Should the prompt be lost, the head is due, and Sweep takes it from there.
+	return s.Prompts.Prompt(ctx, id, time.Time{})
+}

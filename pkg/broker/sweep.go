@@ -1,0 +1,101 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/access"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// unfinishedAfter is how long a Submit may take before Sweep completes it.
+	unfinishedAfter = 30 * time.Second
+	// overdueAfter is how long past its time an NSG may be before Sweep stops
+	// relying on prompts and reconciles by itself.
+	overdueAfter = 2 * time.Minute
+	// sweepDeadline keeps one sweep from running into the next for long.
+	sweepDeadline = 5 * time.Minute
+	sweepAtOnce   = 8
+)
+
+// SweepPorts are what Sweep needs.
+type SweepPorts struct {
+	Heads   Heads
+	Pending PendingRequests
+	Prompts Prompts
+	Clock   Clock
+	Log     *slog.Logger
+	// Resume completes a request that was cut off: a Submitter's Resume.
+	Resume func(context.Context, access.Record) error
+	// Reconcile does an NSG at once: a Reconciler's Reconcile.
+	Reconcile func(context.Context, access.ResourceID, time.Time) error
+}
+
+// Sweeper closes what is overdue and finishes what was cut off.
+type Sweeper struct{ SweepPorts }
+
+// NewSweeper makes a Sweeper; every port is required.
+func NewSweeper(p SweepPorts) (*Sweeper, error) {
+	if p.Heads == nil || p.Pending == nil || p.Prompts == nil || p.Clock == nil || p.Log == nil || p.Resume == nil || p.Reconcile == nil {
+		return nil, errors.New("broker: a port of the sweeper is missing")
+	}
+	return &Sweeper{p}, nil
+}
+
+// Sweep looks once at everything that is due. It goes on past what fails and
+// joins the errors.
+func (s *Sweeper) Sweep(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, sweepDeadline)
+	defer cancel()
+	now := s.Clock().UTC()
+	// Closes first: they must not wait for a request that cannot be finished.
+	return errors.Join(s.due(ctx, now), s.unfinished(ctx, now))
+}
+
+func (s *Sweeper) due(ctx context.Context, now time.Time) error {
+	heads, err := s.Heads.Due(ctx, now)
+	if err != nil {
+		return err
+	}
+	var g errgroup.Group
+	g.SetLimit(sweepAtOnce)
+	errs := make([]error, len(heads))
+	for i, h := range heads {
+		g.Go(func() error {
+			errs[i] = s.one(ctx, h, now)
+			return nil
+		})
+	}
+	return errors.Join(g.Wait(), errors.Join(errs...))
+}
+
+func (s *Sweeper) one(ctx context.Context, h Head, now time.Time) error {
+	err := s.Prompts.Prompt(ctx, h.NSG, time.Time{})
+	if err == nil && now.Sub(h.DueAt) < overdueAfter {
+		return nil
+	}
+	// The queue does not take the prompt, or prompts have not helped so far. The
+	// fence makes it safe to do the work here, whoever else is at it.
+	s.Log.WarnContext(ctx, "overdue: reconciling without the queue", "nsg", h.NSG, "dueAt", h.DueAt, "trouble", h.Trouble, "promptError", err)
+	if e := s.Reconcile(ctx, h.NSG, time.Time{}); e != nil {
+		return errors.Join(err, fmt.Errorf("reconciling %s: %w", h.NSG, e))
+	}
+	return nil
+}
+
+func (s *Sweeper) unfinished(ctx context.Context, now time.Time) error {
+	recs, err := s.Pending.Pending(ctx, now.Add(-unfinishedAfter))
+	if err != nil {
+		return err
+	}
+	for _, rec := range recs {
+		if e := s.Resume(ctx, rec); e != nil {
+			err = errors.Join(err, fmt.Errorf("finishing %s: %w", rec.ID, e))
+		}
+	}
+	return err
+}

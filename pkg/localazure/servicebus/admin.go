@@ -1,0 +1,251 @@
+package servicebus
+
+import (
+	"encoding/xml"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/localazure/servicebus/wire"
+)
+
+const (
+	maxAdminBody = 1 << 20
+	pageSize     = 100 // entries of a feed, unless $top asks for fewer
+)
+
+// adminHandler is the Atom admin endpoint (Service Bus REST API, 2021-05).
+func (s *Server) adminHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := strings.Trim(r.URL.Path, "/")
+		cl, err := s.verify(r.Context(), r.Header.Get("Authorization"), strings.ToLower(path))
+		if err != nil || !cl.manage {
+			detail := "The 'Manage' claim is required."
+			if err != nil {
+				detail = err.Error()
+			}
+			s.log.Debug("admin request refused", "path", path, "reason", detail)
+			adminError(w, http.StatusUnauthorized, detail)
+			return
+		}
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminBody))
+		if err != nil {
+			adminError(w, http.StatusRequestEntityTooLarge, "The body cannot be read.")
+			return
+		}
+		s.mu.Lock()
+		status, answer := s.administer(r, path, body)
+		s.mu.Unlock()
+		if answer == nil {
+			w.WriteHeader(status)
+			return
+		}
+		writeXML(w, status, *answer)
+	})
+}
+
+func writeXML(w http.ResponseWriter, status int, e element) {
+	data, err := xml.Marshal(e)
+	if err != nil {
+		http.Error(w, "the answer could not be encoded", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/atom+xml;type=entry;charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(data) // the client may be gone
+}
+
+func adminError(w http.ResponseWriter, status int, detail string) {
+	writeXML(w, status, *failure(status, detail))
+}
+
+func failure(status int, detail string) *element {
+	e := parentElement("Error", textElement("Code", strconv.Itoa(status)), textElement("Detail", detail))
+	return &e
+}
+
+// administer does one request with the lock held; nil is an empty answer.
+func (s *Server) administer(r *http.Request, path string, body []byte) (int, *element) {
+	lower := strings.ToLower(path)
+	e := s.entities[lower]
+	switch {
+	case r.Method == http.MethodGet && lower == "$namespaceinfo":
+		return http.StatusOK, namespaceInfo(r.Host)
+	case r.Method == http.MethodGet && (lower == "$resources/queues" || lower == "$resources/topics"):
+		return s.list(r, path, func(e *entity) bool { return e.kind == kindOf(lower) })
+	case r.Method == http.MethodGet && strings.HasSuffix(lower, "/subscriptions"):
+		topic := s.entities[strings.TrimSuffix(lower, "/subscriptions")]
+		if topic == nil {
+			return http.StatusNotFound, failure(http.StatusNotFound, notFound(path).Description)
+		}
+		return s.list(r, path, func(e *entity) bool { return e.parent == topic })
+	case strings.Contains(lower, "/rules"):
+		return s.rules(r, path, lower)
+	case r.Method == http.MethodPut:
+		return s.put(r, path, e, body)
+	case r.Method == http.MethodDelete && e != nil:
+		s.remove(e)
+		return http.StatusOK, nil
+	case r.Method == http.MethodGet && e != nil:
+		answer := s.describe(e, r.Host)
+		return http.StatusOK, &answer
+	case r.Method == http.MethodGet:
+		// Not a 404: the service answers with a feed of nothing.
+		answer := feed(r.Host, path, "Publicly Listed Services", nil)
+		return http.StatusOK, &answer
+	case r.Method == http.MethodDelete:
+		return http.StatusNotFound, failure(http.StatusNotFound, notFound(path).Description)
+	}
+	return http.StatusMethodNotAllowed, failure(http.StatusMethodNotAllowed, "The method is not supported here.")
+}
+
+func kindOf(feedPath string) kind {
+	if strings.HasSuffix(feedPath, "topics") {
+		return kindTopic
+	}
+	return kindQueue
+}
+
+// put creates an entity or, with If-Match, updates one, which closes its links.
+func (s *Server) put(r *http.Request, path string, e *entity, body []byte) (int, *element) {
+	k, attributes, err := parseDescription(body)
+	if err != nil {
+		return http.StatusBadRequest, failure(http.StatusBadRequest, err.Error())
+	}
+	if attributes["ForwardTo"] != "" || attributes["ForwardDeadLetteredMessagesTo"] != "" {
+		return http.StatusNotImplemented, failure(http.StatusNotImplemented, "Forwarding is not supported by this stand-in.")
+	}
+	switch update := r.Header.Get("If-Match") != ""; {
+	case update && (e == nil || e.kind != k):
+		return http.StatusNotFound, failure(http.StatusNotFound, notFound(path).Description)
+	case update:
+		if err := s.update(e, attributes); err != nil {
+			return http.StatusBadRequest, failure(http.StatusBadRequest, err.Error())
+		}
+		answer := s.describe(e, r.Host)
+		return http.StatusOK, &answer
+	case e != nil:
+		return http.StatusConflict, failure(http.StatusConflict, "SubCode=40900. Conflict. The entity '"+path+"' already exists.")
+	}
+	var topic *entity
+	if k == kindSubscription {
+		i := strings.LastIndex(strings.ToLower(path), "/subscriptions/")
+		if i > 0 {
+			topic = s.entities[strings.ToLower(path[:i])]
+		}
+		if topic == nil || topic.kind != kindTopic {
+			return http.StatusNotFound, failure(http.StatusNotFound, notFound(path).Description)
+		}
+		path = topic.path + "/Subscriptions/" + path[i+len("/subscriptions/"):]
+	}
+	if e, err = s.add(k, path, topic, attributes); err != nil {
+		return http.StatusBadRequest, failure(http.StatusBadRequest, err.Error())
+	}
+	answer := s.describe(e, r.Host)
+	return http.StatusCreated, &answer
+}
+
+// immutable are the settings that an update must leave as they are.
+func immutable(name string) bool {
+	return name == "RequiresSession" || name == "RequiresDuplicateDetection" || name == "EnablePartitioning"
+}
+
+func (s *Server) update(e *entity, attributes map[string]string) error {
+	for name, was := range e.attributes {
+		if is, ok := attributes[name]; immutable(name) && (!ok || is == was) {
+			attributes[name] = was
+		} else if immutable(name) {
+			return &wire.Error{Condition: condNotAllowed, Description: "The value of " + name + " cannot be changed."}
+		}
+	}
+	changed := *e
+	changed.attributes = withDefaults(e.kind, attributes)
+	c, err := changed.config()
+	if err != nil {
+		return err
+	}
+	e.attributes = changed.attributes
+	e.updated = time.Now()
+	e.main.q.Reconfigure(c)
+	s.detachAll(e, &wire.Error{Condition: condDetachForced, Description: "The entity was updated: its links are closed."})
+	s.pump(e)
+	return nil
+}
+
+// list answers with a page of entities in the order of their names.
+func (s *Server) list(r *http.Request, path string, wanted func(*entity) bool) (int, *element) {
+	var found []*entity
+	for _, e := range s.entities {
+		if wanted(e) {
+			found = append(found, e)
+		}
+	}
+	slices.SortFunc(found, func(a, b *entity) int { return strings.Compare(strings.ToLower(a.path), strings.ToLower(b.path)) })
+	found = page(r, found)
+	var entries []element
+	for _, e := range found {
+		entries = append(entries, s.describe(e, r.Host))
+	}
+	answer := feed(r.Host, path, path[strings.LastIndexByte(path, '/')+1:], entries)
+	return http.StatusOK, &answer
+}
+
+func page[T any](r *http.Request, all []T) []T {
+	number := func(name string, otherwise int) int {
+		if n, err := strconv.Atoi(r.URL.Query().Get(name)); err == nil && n >= 0 {
+			return n
+		}
+		return otherwise
+	}
+	all = all[min(number("$skip", 0), len(all)):]
+	return all[:min(number("$top", pageSize), pageSize, len(all))]
+}
+
+func feed(host, path, title string, entries []element) element {
+	children := []element{
+		textElement("title", title).with("type", "text"),
+		textElement("id", "https://"+host+"/"+path),
+		textElement("updated", stamp(time.Now())),
+	}
+	return parentElement("feed", append(children, entries...)...).with("xmlns", nsAtom)
+}
+
+// rules shows the one rule that every subscription has. There are no others:
+// to let one be made and then not to apply it would be worse than to refuse.
+func (s *Server) rules(r *http.Request, path, lower string) (int, *element) {
+	subscription, name, _ := strings.Cut(lower, "/rules")
+	e := s.entities[subscription]
+	if e == nil || e.kind != kindSubscription {
+		return http.StatusNotFound, failure(http.StatusNotFound, notFound(path).Description)
+	}
+	if r.Method != http.MethodGet {
+		return http.StatusNotImplemented, failure(http.StatusNotImplemented, "Rules are not supported by this stand-in: every subscription gets every message.")
+	}
+	filter := parentElement("Filter", textElement("SqlExpression", "1=1"), textElement("CompatibilityLevel", "20")).with("i:type", "TrueFilter")
+	rule := parentElement("RuleDescription", filter,
+		parentElement("Action").with("i:type", "EmptyRuleAction"),
+		textElement("CreatedAt", stamp(e.created)), textElement("Name", "$Default")).
+		with("xmlns", nsServiceBus).with("xmlns:i", nsInstance)
+	entry := atomEntry(r.Host, e.path+"/Rules/$Default", "$Default", e.created, e.created, rule)
+	switch strings.Trim(name, "/") {
+	case "$default":
+		return http.StatusOK, &entry
+	case "":
+		answer := feed(r.Host, path, "Rules", page(r, []element{entry}))
+		return http.StatusOK, &answer
+	}
+	answer := feed(r.Host, path, "Publicly Listed Services", nil)
+	return http.StatusOK, &answer
+}
+
+func namespaceInfo(host string) *element {
+	info := parentElement("NamespaceInfo",
+		textElement("CreatedTime", "2020-01-01T00:00:00Z"), textElement("MessagingSKU", "Standard"),
+		textElement("ModifiedTime", "2020-01-01T00:00:00Z"), textElement("Name", host), textElement("NamespaceType", "Messaging"),
+	).with("xmlns", nsServiceBus).with("xmlns:i", nsInstance)
+	e := atomEntry(host, "$namespaceinfo", host, time.Now(), time.Now(), info)
+	return &e
+}
