@@ -5,9 +5,12 @@ package functionshost
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,7 +49,7 @@ func TestHandlerEnvironment(t *testing.T) {
 	if want := []string{"--port=" + port, "", "plain"}; !slices.Equal(seen.Args, want) {
 		t.Errorf("arguments %q, want %q", seen.Args, want)
 	}
-	if seen.Dir != filepath.Join(a.root, "sub") {
+	if dir, err := filepath.EvalSymlinks(filepath.Join(a.root, "sub")); err != nil || seen.Dir != dir {
 		t.Errorf("working directory %q", seen.Dir)
 	}
 }
@@ -114,13 +117,15 @@ func TestExitCodes(t *testing.T) {
 }
 
 func TestHandlerThatNeverAnswers(t *testing.T) {
-	host := `{"version":"2.0","customHandler":{"description":{"defaultExecutablePath":EXE},
-		"initializationTimeout":"00:00:00.2"}}`
 	for mode, want := range map[string]string{
 		"exit=3": "exited with code 3",
 		"exit=0": "did not answer HTTP within 200ms",
 		"sleep":  "did not answer HTTP within 200ms",
 	} {
+		host := plainHost
+		if mode != "exit=3" {
+			host = strings.Replace(host, `"enable`, `"initializationTimeout":"00:00:00.2","enable`, 1)
+		}
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			a := newApp(t, host, map[string]string{"Any": anyRoute})
@@ -190,8 +195,50 @@ func TestNoProcessIsLeft(t *testing.T) {
 	eventually(t, "the handler's child is gone", func() bool { return !alive(grandchild) })
 }
 
+func TestHandlerDiesWithTheHost(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux kills a child when its parent is killed")
+	}
+	a := newApp(t, plainHost, map[string]string{"Any": anyRoute})
+	host := exec.CommandContext(t.Context(), os.Args[0], a.root)
+	host.Env = []string{handlerMode + "=host"}
+	out, err := host.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := host.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Fscan(out, &pid); err != nil || pid == 0 || !alive(pid) {
+		t.Fatalf("the handler's id is %d, %v", pid, err)
+	}
+	if err := host.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = host.Wait() // it was killed
+	eventually(t, "the handler is gone", func() bool { return !alive(pid) })
+}
+
+func TestAnswerThatBreaksOff(t *testing.T) {
+	h := newApp(t, plainHost, map[string]string{"Any": anyRoute}).start(t)
+	request, err := http.NewRequestWithContext(t.Context(), "GET", h.url+"/api/half", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err == nil || string(text) != "the first half" {
+		t.Errorf("read %q, %v: the caller cannot tell that it is not all", text, err)
+	}
+}
+
 func TestFunctionTimeoutKillsTheHandler(t *testing.T) {
-	host := strings.Replace(plainHost, `"version"`, `"functionTimeout":"00:00:00.3","version"`, 1)
+	host := strings.Replace(plainHost, `"version"`, `"functionTimeout":"00:00:01.5","version"`, 1)
 	h := newApp(t, host, map[string]string{"Any": anyRoute}).start(t)
 	before := h.echo(t, "GET", "/api/x", "", nil).Pid
 	response, _ := h.do(t, "GET", "/api/hang", "", nil)

@@ -27,6 +27,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "sleep":
 		time.Sleep(time.Hour)
+	case "host":
+		runTestHost(os.Args[1])
 	default:
 		runTestHandler(mode)
 	}
@@ -48,6 +50,11 @@ func runTestHandler(mode string) {
 		n, _ := strconv.Atoi(r.PathValue("code"))
 		os.Exit(n)
 	})
+	mux.HandleFunc("/{prefix}/half", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "the first half")
+		_ = http.NewResponseController(w).Flush()
+		os.Exit(exitRestart)
+	})
 	mux.HandleFunc("/{prefix}/hang", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	mux.HandleFunc("/{prefix}/spawn", func(w http.ResponseWriter, _ *http.Request) {
 		child := exec.Command(os.Args[0])
@@ -61,6 +68,26 @@ func runTestHandler(mode string) {
 	})
 	err := http.ListenAndServe("127.0.0.1:"+os.Getenv("FUNCTIONS_CUSTOMHANDLER_PORT"), mux)
 	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// runTestHost runs a host that prints its handler's id and then waits to be
+// killed.
+func runTestHost(root string) {
+	h, err := New(Config{AppRoot: root, Settings: map[string]string{handlerMode: "serve"}})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	go func() {
+		<-h.Ready()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/api/x", nil))
+		var seen echoed
+		_ = json.Unmarshal(w.Body.Bytes(), &seen)
+		fmt.Println(seen.Pid)
+	}()
+	fmt.Fprintln(os.Stderr, h.Run(context.Background()))
 	os.Exit(1)
 }
 
@@ -78,6 +105,13 @@ type echoed struct {
 func echo(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	dir, _ := os.Getwd()
+	if r.Header.Get("User-Agent") == "Azure-Functions-Host/"+HostVersion {
+		fmt.Printf("invoked %s %s\n", r.URL.Path, body)
+		if strings.HasPrefix(r.URL.Path, "/Fail") {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Echo", "yes")
 	if r.URL.Path == "/api/teapot" {

@@ -257,7 +257,8 @@ func parseConstraint(text string) (constraint, error) {
 	}
 	name = strings.ToLower(strings.TrimSpace(name))
 	if name == "regex" && hasArgs {
-		re, err := regexp.Compile("(?i)" + args)
+		// Within a template, braces of the expression are doubled.
+		re, err := regexp.Compile("(?i)" + strings.NewReplacer("{{", "{", "}}", "}").Replace(args))
 		if err != nil {
 			return nil, err
 		}

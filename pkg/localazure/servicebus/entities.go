@@ -73,7 +73,8 @@ func ParseEntities(data []byte) (Entities, error) {
 	if _, err := dec.ReadToken(); err != io.EOF {
 		return Entities{}, errors.New("entities: something follows the description")
 	}
-	if _, err := New(Config{Entities: e}); err != nil {
+	trial := Server{entities: map[string]*entity{}}
+	if err := trial.create(e); err != nil {
 		return Entities{}, err
 	}
 	return e, nil

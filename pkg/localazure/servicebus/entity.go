@@ -240,5 +240,5 @@ func (s *Server) remove(e *entity) {
 	if e.timer != nil {
 		e.timer.Stop()
 	}
-	s.detachAll(e, notFound(e.path))
+	detachAll(linksOf(e), notFound(e.path))
 }

@@ -325,15 +325,24 @@ func (l *link) release() {
 	}
 }
 
-// detachAll closes all links of an entity.
-func (s *Server) detachAll(e *entity, reason *wire.Error) {
+// linksOf lists an entity's links.
+func linksOf(e *entity) []*link {
+	var all []*link
 	for _, n := range e.nodes() {
-		for _, l := range slices.Clone(n.links) {
-			if w := l.waiting; w != nil {
-				l.refuse(w.attach, reason)
-			} else {
-				l.detach(reason)
-			}
+		all = append(all, n.links...)
+	}
+	return all
+}
+
+// detachAll closes those of the links that are still open.
+func detachAll(links []*link, reason *wire.Error) {
+	for _, l := range links {
+		switch {
+		case l.released:
+		case l.waiting != nil:
+			l.refuse(l.waiting.attach, reason)
+		default:
+			l.detach(reason)
 		}
 	}
 }

@@ -246,7 +246,11 @@ func (o *operation) session(name string) reply {
 			value["session-state"] = nil
 		}
 	case "set-session-state":
+		// azservicebus clears the state with empty octets, others with null.
 		state, _ := o.body["session-state"].([]byte)
+		if len(state) == 0 {
+			state = nil
+		}
 		err = o.n.q.SetSessionState(o.now, *id, o.holder, state)
 	}
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/portcullis-access/portcullis/pkg/localazure/servicebus/queue"
+	"github.com/portcullis-access/portcullis/pkg/localazure/servicebus/wire"
 )
 
 // Annotations, azservicebus message.go.
@@ -27,9 +28,15 @@ const (
 // batchFormat marks a message whose data sections are messages.
 const batchFormat = 0x80013700
 
-// decode decodes a message. go-amqp panics on some input, such as a map with a
-// list for a key; a peer must not be able to end the process with it.
+// decode decodes a message. go-amqp believes the counts it reads and panics on
+// some input, such as a map with a list for a key; a peer must not be able to
+// end the process with either, so the sections are gone through before.
 func decode(data []byte) (m *amqp.Message, err error) {
+	for rest := data; len(rest) > 0; {
+		if _, rest, err = wire.Decode(rest); err != nil {
+			return nil, err
+		}
+	}
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("the message cannot be decoded: %v", r)

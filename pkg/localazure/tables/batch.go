@@ -48,10 +48,6 @@ func (s *Server) transaction(r *request, parts []batchPart) ([]*reply, error) {
 		if requests[i], err = s.partRequest(r, part); err == nil {
 			ops[i], err = decodeOp(requests[i])
 		}
-		if err == nil {
-			// An answer that could not be given must be refused before the write.
-			_, err = payloadFormat(requests[i])
-		}
 		if err != nil {
 			return nil, &store.OpError{Index: i, Err: err}
 		}
@@ -89,7 +85,7 @@ func (s *Server) batchQuery(r *request, part batchPart) *reply {
 }
 
 // partRequest makes an operation of its own of a part. It is authorised as the
-// batch is.
+// batch is, and its answer has the batch's format if it asks for none.
 func (s *Server) partRequest(r *request, part batchPart) (*request, error) {
 	u, err := url.Parse(part.url)
 	if err != nil {
@@ -106,6 +102,9 @@ func (s *Server) partRequest(r *request, part batchPart) (*request, error) {
 	method, err := tunnelled(part.method, part.header)
 	if err != nil {
 		return nil, err
+	}
+	if len(part.header.Values("Accept")) == 0 {
+		part.header["Accept"] = r.header.Values("Accept")
 	}
 	return &request{method: method, target: t, query: query, header: part.header, body: part.body, base: r.base, grant: r.grant}, nil
 }
@@ -143,13 +142,23 @@ func writePart(b *bytes.Buffer, a *reply) {
 		if value == "" || name == errorCodeHeader {
 			continue
 		}
-		if name == "Etag" {
-			name = "ETag" // net/http spells it otherwise
-		}
-		b.WriteString(name + ": " + value + "\r\n")
+		b.WriteString(spelling(name) + ": " + value + "\r\n")
 	}
 	b.WriteString("\r\n")
 	b.Write(a.body)
+}
+
+// spelling undoes what net/http makes of names that clients look for literally.
+func spelling(name string) string {
+	switch name {
+	case "Etag":
+		return "ETag"
+	case "Dataserviceid":
+		return "DataServiceId"
+	case "Content-Id":
+		return "Content-ID"
+	}
+	return name
 }
 
 // dropControl keeps what a client sent, such as a Content-ID, from ending a

@@ -127,6 +127,7 @@ func (h *harness) raw(t *testing.T, method, path, body string, headers ...string
 		t.Fatal(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+goodToken)
+	req.Header.Set("Accept", "application/json")
 	for _, line := range headers {
 		name, value, _ := strings.Cut(line, ": ")
 		if value == "" {

@@ -123,15 +123,16 @@ const (
 	fullMetadata    format = "fullmetadata"
 )
 
-// payloadFormat is what $format or else Accept asks for; Atom is refused, as it
-// is for every version since 2015-12-11.
+// payloadFormat is what $format or else Accept asks for. Atom is refused, as it
+// is for every version since 2015-12-11, and so is asking for nothing, which
+// means Atom.
 func payloadFormat(r *request) (format, error) {
 	asked := r.query.Get("$format")
 	if asked == "" {
 		asked = strings.Join(r.header.Values("Accept"), ",")
 	}
 	asked = strings.ToLower(strings.ReplaceAll(asked, " ", ""))
-	if strings.Contains(asked, "xml") && !strings.Contains(asked, "json") {
+	if asked == "" || strings.Contains(asked, "xml") && !strings.Contains(asked, "json") {
 		return "", atomNotSupported()
 	}
 	for _, f := range []format{noMetadata, fullMetadata} {

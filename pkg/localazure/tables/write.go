@@ -97,6 +97,10 @@ func decodeEntity(r *request, op *store.Op) error {
 	if op.Kind != store.Insert {
 		return nil
 	}
+	// An answer that could not be given must be refused before the write.
+	if _, err := payloadFormat(r); err != nil {
+		return err
+	}
 	if p.PartitionKey == nil || p.RowKey == nil {
 		return tableerr.New(tableerr.PropertiesNeedValue, "The values are not specified for all properties in the entity.")
 	}

@@ -80,6 +80,7 @@ func TestPayloadRefusals(t *testing.T) {
 		`{"a":"inf","a@odata.type":"Edm.Double"}`:                                  tableerr.InvalidInput,
 		`{"a":"yes","a@odata.type":"Edm.Boolean"}`:                                 tableerr.InvalidInput,
 		`{"a":"today","a@odata.type":"Edm.DateTime"}`:                              tableerr.InvalidInput,
+		`{"a":5,"a@odata.type":"Edm.Int64"}`:                                       tableerr.InvalidInput,
 		`{"a":5,"a@odata.type":"Edm.DateTime"}`:                                    tableerr.InvalidInput,
 		`{"a":"0001-01-01T00:00:00Z","a@odata.type":"Edm.DateTime"}`:               tableerr.OutOfRangeInput,
 		`{"a":"{0f0e0d0c-0b0a-0908-0706-050403020100}","a@odata.type":"Edm.Guid"}`: tableerr.InvalidInput,

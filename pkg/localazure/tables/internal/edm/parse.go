@@ -60,7 +60,8 @@ func scalarText(name string, raw any, typ Type) (string, error) {
 			return strconv.FormatBool(x), nil
 		}
 	case json.Number:
-		if typ == Int32 || typ == Int64 || typ == Double {
+		// Int64 travels as a string, so that no reader rounds it.
+		if typ == Int32 || typ == Double {
 			return x.String(), nil
 		}
 	}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/localazure"
+	"github.com/spf13/cobra"
+)
+
+type runOptions struct {
+	app, dir, envFile, topology, entities, policy, log string
+	freePorts                                          bool
+	latency                                            time.Duration
+	settings                                           []string
+}
+
+func runCommand() *cobra.Command {
+	var o runOptions
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "start the local stack and serve until interrupted",
+		Args:  cobra.NoArgs,
+		RunE:  func(c *cobra.Command, _ []string) error { return run(c.Context(), o, c.OutOrStdout()) },
+	}
+	f := c.Flags()
+	f.StringVar(&o.app, "app", "dist/app", "the staged function app")
+	f.StringVar(&o.dir, "dir", ".local", "where the local CA, the environment file and the log are kept")
+	f.StringVar(&o.envFile, "env-file", "", "where to write what a client needs (default: <dir>/env)")
+	f.StringVar(&o.topology, "topology", "docs/examples/topology.json", "the machines and networks there are")
+	f.StringVar(&o.entities, "entities", "infra/entities.json", "the queues there are")
+	f.StringVar(&o.policy, "policy", "", "an access policy to apply at the start")
+	f.StringVar(&o.log, "log", "", "where the handler's and the host's lines go (default: <dir>/log)")
+	f.BoolVar(&o.freePorts, "free-ports", false, "take free ports instead of the fixed ones")
+	f.DurationVar(&o.latency, "latency", time.Second, "how long a write of a network security group takes")
+	f.StringArrayVar(&o.settings, "set", nil, "an app setting, NAME=value; may be given more than once")
+	return c
+}
+
+func run(ctx context.Context, o runOptions, out io.Writer) error {
+	topology, err := os.ReadFile(o.topology)
+	if err != nil {
+		return err
+	}
+	entities, err := os.ReadFile(o.entities)
+	if err != nil {
+		return err
+	}
+	settings := map[string]string{}
+	for _, s := range o.settings {
+		name, value, ok := strings.Cut(s, "=")
+		if !ok {
+			return fmt.Errorf("--set %q is not NAME=value", s)
+		}
+		settings[name] = value
+	}
+	if err := os.MkdirAll(o.dir, 0o700); err != nil {
+		return err
+	}
+	if o.log == "" {
+		o.log = filepath.Join(o.dir, "log")
+	}
+	log, err := os.OpenFile(o.log, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	ports := localazure.DefaultPorts()
+	if o.freePorts {
+		ports = localazure.Ports{}
+	}
+	stack, err := localazure.Start(ctx, localazure.Config{
+		Dir: o.dir, AppRoot: o.app, Topology: topology, Entities: entities, Ports: ports,
+		OperationLatency: o.latency, Settings: settings, Stdout: log,
+		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelInfo})),
+	})
+	if err != nil {
+		return fmt.Errorf("%w (the log is in %s)", err, o.log)
+	}
+	if err := serve(ctx, o, stack, out); err != nil {
+		stack.Close()
+		return err
+	}
+	return stack.Close()
+}
+
+func serve(ctx context.Context, o runOptions, stack *localazure.Stack, out io.Writer) error {
+	if o.envFile == "" {
+		o.envFile = filepath.Join(o.dir, "env")
+	}
+	if o.policy != "" {
+		if err := applyPolicy(ctx, stack.Env(), o.policy); err != nil {
+			return err
+		}
+	}
+	// The file appears whole and last: whoever waits for it finds everything up.
+	if err := writeEnv(o.envFile, stack.Env()); err != nil {
+		return err
+	}
+	defer os.Remove(o.envFile)
+	describe(out, o, stack.Env())
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-stack.Failed():
+		return err
+	}
+}
+
+// applyPolicy uses the command line tool that stands beside this program, as a
+// person would.
+func applyPolicy(ctx context.Context, env map[string]string, file string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	c := exec.CommandContext(ctx, filepath.Join(filepath.Dir(self), "portcullis"), "policy", "apply", "-f", file)
+	c.Env = os.Environ()
+	for k, v := range env {
+		c.Env = append(c.Env, k+"="+v)
+	}
+	if msg, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("applying %s: %w: %s", file, err, msg)
+	}
+	return nil
+}
+
+func writeEnv(path string, env map[string]string) error {
+	var b strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		fmt.Fprintf(&b, "%s='%s'\n", k, strings.ReplaceAll(env[k], "'", `'\''`))
+	}
+	tmp := path + ".new"
+	// It holds keys of the local stack: for its owner alone.
+	if err := os.WriteFile(tmp, []byte(b.String()), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+func describe(out io.Writer, o runOptions, env map[string]string) {
+	fmt.Fprintf(out, `Portcullis is up, on stand-ins for Azure.
+
+  Service Bus        %s
+  Tables             %s
+  Resource Manager   %s
+  Identity           %s
+  Functions          %s
+  Environment        %s   (set -a; . %s; set +a)
+  Log                %s
+
+Ask for access, from another shell:
+
+  curl -s -H "Authorization: Bearer $(bin/portcullis-local token --env-file %s --as alice@contoso.com)" \
+    -H 'Content-Type: application/json' %s/api/access-requests -d '{
+      "justification": "look at the logs",
+      "virtualMachines": [{
+        "id": "/subscriptions/%s/resourceGroups/prod/providers/Microsoft.Compute/virtualMachines/web-1",
+        "ports": [{"number": 22, "allowedSourceAddressPrefix": "203.0.113.7", "duration": "PT5M"}]}]}'
+
+Ctrl-C stops everything.
+`, env["SERVICEBUS_FULLY_QUALIFIED_NAMESPACE"], env["AZURE_TABLES_ENDPOINT"], env["ARM_ENDPOINT"], env["PORTCULLIS_ISSUER"],
+		env["FUNCTIONS_ENDPOINT"], o.envFile, o.envFile, o.log, o.envFile, env["FUNCTIONS_ENDPOINT"], env["AZURE_SUBSCRIPTION_ID"])
+}

@@ -1,0 +1,137 @@
+// Package policy decides whether an access request may be granted. It is pure:
+// the request, the policies and the time come in as values, a decision goes out.
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/access"
+)
+
+// The bounds of a policy. The durations are Defender's for
+// maxRequestAccessDuration (Microsoft.Security 2020-01-01).
+const (
+	MinMaxDuration = 5 * time.Minute
+	MaxMaxDuration = 24 * time.Hour
+	MaxPorts       = 50
+	MaxSources     = 200 // per port
+	MaxRequestors  = 500
+)
+
+// AccessPolicy says who may ask for which ports of the machines in its scope.
+type AccessPolicy struct {
+	// Scope is a virtual machine, a resource group or a subscription. The policy
+	// at the nearest scope decides alone.
+	Scope access.ResourceID
+	// Version names the stored version that was read; "" for one not stored.
+	Version string
+	Ports   []Port
+	// RequireJustification and RequireTicket refuse a request without one.
+	RequireJustification, RequireTicket bool
+	// Requestors may ask: "*" is anybody the channel vouches for, "oid:<guid>"
+	// an Entra object id (it never changes; recommended), anything else a user
+	// principal name in any case. Empty is nobody.
+	Requestors []string
+	// AssertedRequestorsFrom are the channels whose word for a requestor is taken.
+	AssertedRequestorsFrom []access.Channel
+}
+
+// Port is a port that may be asked for.
+type Port struct {
+	Number      uint16
+	Protocol    access.Protocol
+	Sources     []netip.Prefix
+	MaxDuration time.Duration
+}
+
+var requestorPattern = regexp.MustCompile(`^(\*|oid:[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[^\s:*\p{C}]{1,256})$`)
+
+// Validate refuses a policy that is incomplete or says two things at once, as
+// an invalid_argument error that names every fault.
+func (p AccessPolicy) Validate() error {
+	var v []access.Violation
+	add := func(path, reason, format string, args ...any) {
+		v = append(v, access.Violation{Path: path, Reason: reason, Message: fmt.Sprintf(format, args...)})
+	}
+	if _, err := access.ParseScope(string(p.Scope)); err != nil {
+		add("scope", access.ReasonOf(err), "%s", access.AsError(err).Message)
+	}
+	if n := len(p.Ports); n == 0 || n > MaxPorts {
+		add("ports", "ports_count", "a policy has 1 to %d ports, not %d", MaxPorts, n)
+	}
+	for i, port := range p.Ports {
+		path := fmt.Sprintf("ports[%d]", i)
+		port.validate(path, add)
+		for _, before := range p.Ports[:i] {
+			if before.Number == port.Number && overlap(before.Protocol, port.Protocol) {
+				add(path, "port_twice", "port %d/%s is already in the policy", port.Number, port.Protocol)
+			}
+		}
+	}
+	if len(p.Requestors) > MaxRequestors {
+		add("requestors", "requestors_count", "a policy names at most %d requestors", MaxRequestors)
+	}
+	for i, r := range p.Requestors {
+		if !requestorPattern.MatchString(r) {
+			add(fmt.Sprintf("requestors[%d]", i), "requestor_invalid", "a requestor is *, a user principal name, or oid: and an object id")
+		}
+	}
+	for i, c := range p.AssertedRequestorsFrom {
+		if c != access.ChannelQueue {
+			add(fmt.Sprintf("assertedRequestorsFrom[%d]", i), "channel_invalid", "no channel of this name asserts requestors; there is %q", access.ChannelQueue)
+		}
+	}
+	if len(v) == 0 {
+		return nil
+	}
+	return &access.Error{Code: access.InvalidArgument, Reason: "policy_invalid", Message: "the policy is not valid", Violations: v}
+}
+
+func (p Port) validate(path string, add func(path, reason, format string, args ...any)) {
+	if p.Number == 0 {
+		add(path+".number", "port_invalid", "a port's number is 1 to 65535")
+	}
+	if p.Protocol != access.TCP && p.Protocol != access.UDP && p.Protocol != access.AnyProtocol {
+		add(path+".protocol", "protocol_invalid", "a port's protocol is TCP, UDP or *")
+	}
+	if n := len(p.Sources); n == 0 || n > MaxSources {
+		add(path, "sources_count", "a port has 1 to %d allowed source prefixes, not %d", MaxSources, n)
+	}
+	if p.MaxDuration < MinMaxDuration || p.MaxDuration > MaxMaxDuration {
+		add(path+".maxRequestAccessDuration", "max_duration_invalid", "maxRequestAccessDuration is %s to %s",
+			access.FormatDuration(MinMaxDuration), access.FormatDuration(MaxMaxDuration))
+	}
+}
+
+func overlap(a, b access.Protocol) bool {
+	return a == b || a == access.AnyProtocol || b == access.AnyProtocol || a == access.ProtocolUnset || b == access.ProtocolUnset
+}
+
+// Nearest picks out of the policies the one at the nearest scope of the VM.
+func Nearest(vm access.ResourceID, policies []AccessPolicy) (AccessPolicy, bool) {
+	for _, scope := range vm.Scopes() {
+		if i := slices.IndexFunc(policies, func(p AccessPolicy) bool { return p.Scope == scope }); i >= 0 {
+			return policies[i], true
+		}
+	}
+	return AccessPolicy{}, false
+}
+
+// admits says whether the requestor is among those who may ask. An assertion
+// is only ever a name, so it never matches an object id.
+func (p AccessPolicy) admits(r access.Requestor) bool {
+	return slices.ContainsFunc(p.Requestors, func(entry string) bool {
+		if entry == "*" {
+			return true
+		}
+		if id, ok := strings.CutPrefix(entry, "oid:"); ok {
+			return !r.Asserted && r.ObjectID != "" && strings.EqualFold(id, r.ObjectID)
+		}
+		return r.Name != "" && strings.EqualFold(entry, r.Name)
+	})
+}
