@@ -67,6 +67,8 @@ func TestAgainstTheBroker(t *testing.T) {
 		Queues: []servicebus.Queue{
 			{Name: "plain", Settings: servicebus.Settings{LockDuration: lock, MaxDeliveryCount: 10}},
 			{Name: "failing", Settings: servicebus.Settings{LockDuration: lock, MaxDeliveryCount: 3}},
+			{Name: "slow", Settings: servicebus.Settings{LockDuration: servicebus.Duration(time.Second), MaxDeliveryCount: 10}},
+			{Name: "slowsessions", Settings: servicebus.Settings{LockDuration: servicebus.Duration(time.Second), MaxDeliveryCount: 10, RequiresSession: true}},
 			{Name: "sessions", Settings: servicebus.Settings{LockDuration: lock, MaxDeliveryCount: 10, RequiresSession: true}},
 		},
 		Topics: []servicebus.Topic{{Name: "news", Subscriptions: []servicebus.Subscription{{Name: "mine"}}}},
@@ -92,6 +94,8 @@ func TestAgainstTheBroker(t *testing.T) {
 			"Fail":  busFunction(`"queueName":"failing"`),
 			"Dead":  busFunction(`"queueName":"failing/$DeadLetterQueue","dataType":"binary"`),
 			"Ses":   busFunction(`"queueName":"sessions","dataType":"binary","isSessionsEnabled":true`),
+			"Slow":  busFunction(`"queueName":"slow","dataType":"binary"`),
+			"SlowS": busFunction(`"queueName":"slowsessions","dataType":"binary","isSessionsEnabled":true`),
 			"News":  busFunction(`"topicName":"news","subscriptionName":"mine","dataType":"binary"`),
 		})
 	a.cfg.Settings["Bus"] = connection
@@ -121,6 +125,8 @@ func TestAgainstTheBroker(t *testing.T) {
 		}
 	}
 	a.start(t)
+	send("slow", "l1", "slow", "")
+	send("slowsessions", "l2", "slow", "z")
 	send("plain", "p1", "one", "")
 	send("failing", "f1", `{"a":1}`, "")
 	for _, session := range []string{"x", "y"} {
@@ -130,7 +136,7 @@ func TestAgainstTheBroker(t *testing.T) {
 	}
 	send("news", "n1", "two", "")
 
-	eventually(t, "all deliveries", func() bool { return len(deliveries(t, a)) >= 1+3+1+6+1 })
+	eventually(t, "all deliveries", func() bool { return len(deliveries(t, a)) >= 2+1+3+1+6+1 })
 	byFunction := map[string][]delivery{}
 	for _, d := range deliveries(t, a) {
 		byFunction[d.function] = append(byFunction[d.function], d)
@@ -166,10 +172,16 @@ func TestAgainstTheBroker(t *testing.T) {
 	if byFunction["News"][0].Data["msg"] != "dHdv" {
 		t.Errorf("news: %s", byFunction["News"][0].Data)
 	}
-	for _, queue := range []string{"plain", "failing", "sessions"} {
+	for _, queue := range []string{"plain", "failing", "sessions", "slow", "slowsessions"} {
 		eventually(t, queue+" is empty", func() bool {
 			counts, ok := broker.Counts(queue)
 			return ok && counts == servicebus.Counts{}
 		})
+	}
+	// Both ran longer than their lock, which was renewed: one delivery each.
+	for _, d := range deliveries(t, a) {
+		if strings.HasPrefix(d.function, "Slow") && d.text(t, "DeliveryCount") != "1" {
+			t.Errorf("%s was delivered again", d.function)
+		}
 	}
 }

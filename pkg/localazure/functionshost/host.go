@@ -218,7 +218,7 @@ func (h *Host) startListeners(ctx context.Context, opener queueOpener) *sync.Wai
 func (h *Host) connect() (queueOpener, func(), error) {
 	clients := map[string]*azservicebus.Client{}
 	closeAll := func() {
-		ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
 		for _, name := range slices.Sorted(maps.Keys(clients)) {
 			if err := clients[name].Close(ctx); err != nil {

@@ -213,11 +213,43 @@ func TestHandlerDiesWithTheHost(t *testing.T) {
 	if _, err := fmt.Fscan(out, &pid); err != nil || pid == 0 || !alive(pid) {
 		t.Fatalf("the handler's id is %d, %v", pid, err)
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
 	if err := host.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = host.Wait() // it was killed
 	eventually(t, "the handler is gone", func() bool { return !alive(pid) })
+}
+
+func TestKilledHandlerIsStartedAgain(t *testing.T) {
+	a := newApp(t, plainHost, map[string]string{"Any": anyRoute})
+	h := a.start(t)
+	if err := syscall.Kill(h.echo(t, "GET", "/api/x", "", nil).Pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the exit code is logged", func() bool { return strings.Contains(a.out.String(), "exited with code 137") })
+	eventually(t, "the handler answers again", func() bool {
+		response, _ := h.do(t, "GET", "/api/x", "", nil)
+		return response.StatusCode == http.StatusOK
+	})
+}
+
+func TestTimerReachesTheHandler(t *testing.T) {
+	a := newApp(t, plainHost, map[string]string{
+		"Tick": `{"bindings":[{"type":"timerTrigger","direction":"in","name":"timer","schedule":"00:00:00.1"}]}`,
+		"Off":  `{"disabled":true,"bindings":[{"type":"timerTrigger","direction":"in","name":"timer","schedule":"00:00:00.1"}]}`,
+	})
+	a.start(t)
+	eventually(t, "two invocations", func() bool {
+		return strings.Count(a.out.String(), `invoked /Tick {"Data":{"timer":{"IsPastDue":false,`) >= 2
+	})
+	if strings.Contains(a.out.String(), "invoked /Off") {
+		t.Error("a disabled timer fired")
+	}
 }
 
 func TestAnswerThatBreaksOff(t *testing.T) {

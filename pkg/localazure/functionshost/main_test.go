@@ -111,6 +111,9 @@ func echo(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusInternalServerError)
 			return
 		}
+		if strings.HasPrefix(r.URL.Path, "/Slow") {
+			time.Sleep(2 * time.Second) // longer than the locks of its queues
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Echo", "yes")

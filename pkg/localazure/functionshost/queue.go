@@ -12,9 +12,12 @@ import (
 )
 
 const (
-	// settleTimeout bounds completing, abandoning, renewing and closing: the
-	// SDK's own retries take some 44 s to give a dead broker up.
+	// settleTimeout bounds completing and abandoning: the SDK's own retries take
+	// some 44 s to give a dead broker up.
 	settleTimeout = 30 * time.Second
+	// closeTimeout bounds closing a receiver or a client, so that a broker that
+	// went first does not hold up the host's end.
+	closeTimeout = 5 * time.Second
 	// Pauses between attempts at a queue that cannot be reached.
 	retryFirst, retryLast = 250 * time.Millisecond, 5 * time.Second
 )
@@ -244,7 +247,7 @@ func (h *Host) runSession(ctx context.Context, f *function, s session) error {
 }
 
 func (h *Host) closeReceiver(ctx context.Context, f *function, r receiver) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	if err := r.Close(ctx); err != nil {
 		h.log.Debug("closing a receiver", "function", f.Name, "error", err)

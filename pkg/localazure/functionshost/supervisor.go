@@ -54,22 +54,21 @@ func newSupervisor(options hostOptions, environment []string, c *console, log *s
 // address waits for a run of the handler that is ready and returns it. A run
 // that exited with code 0 stays ready: the host goes on calling its dead port.
 func (s *supervisor) address(ctx context.Context) (*child, error) {
-	s.mu.Lock()
-	ready := s.ready
-	s.mu.Unlock()
-	select {
-	case <-ready:
-	case <-s.stopped:
-		return nil, errStopped
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	for {
+		s.mu.Lock()
+		current, ready := s.current, s.ready
+		s.mu.Unlock()
+		if current != nil {
+			return current, nil
+		}
+		select {
+		case <-ready:
+		case <-s.stopped:
+			return nil, errStopped
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.current == nil {
-		return nil, errStopped // it went down between the two looks
-	}
-	return s.current, nil
 }
 
 // restart ends a run and starts another, without counting it as an error; it
