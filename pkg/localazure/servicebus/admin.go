@@ -76,7 +76,7 @@ func (s *Server) administer(r *http.Request, path string, body []byte) (int, *el
 	lower := strings.ToLower(path)
 	e := s.entities[lower]
 	switch {
-	case strings.Contains(lower, "/rules"):
+	case isRule(lower):
 		return s.rules(r, path, lower)
 	case r.Method == http.MethodGet:
 		return s.get(r, path, lower)
@@ -128,6 +128,8 @@ func (s *Server) put(r *http.Request, path string, e *entity, body []byte) (int,
 		return failure(http.StatusBadRequest, err.Error())
 	case attributes["ForwardTo"] != "" || attributes["ForwardDeadLetteredMessagesTo"] != "":
 		return failure(http.StatusNotImplemented, "Forwarding is not supported by this stand-in.")
+	case attributes["DefaultRuleDescription"] != "" && !onlyTrue(attributes["DefaultRuleDescription"]):
+		return failure(http.StatusNotImplemented, "Rules are not supported by this stand-in: every subscription gets every message.")
 	case update && (e == nil || e.kind != k):
 		return failure(http.StatusNotFound, notFound(path).Description)
 	case update:
@@ -171,7 +173,8 @@ func (s *Server) update(r *http.Request, e *entity, attributes map[string]string
 		case !ok:
 			attributes[name] = was
 		case is != was:
-			return failure(http.StatusBadRequest, "The value of "+name+" cannot be changed.")
+			return failure(http.StatusBadRequest, "The value for the "+name+" property of an existing "+
+				strings.TrimSuffix(e.kind.descriptionName(), "Description")+" cannot be changed.")
 		}
 	}
 	changed := *e
@@ -230,6 +233,16 @@ func feed(host, path, title string, entries []element) element {
 		textElement("updated", stamp(time.Now())),
 	}
 	return parentElement("feed", append(children, entries...)...).with("xmlns", nsAtom)
+}
+
+// onlyTrue tells whether a rule lets everything through as it is.
+func onlyTrue(rule string) bool {
+	return strings.Contains(rule, "TrueFilter") && !strings.Contains(rule, "SqlRuleAction")
+}
+
+func isRule(lower string) bool {
+	_, rest, ok := strings.Cut(lower, "/subscriptions/")
+	return ok && strings.Contains(rest+"/", "/rules/")
 }
 
 // rules shows the one rule that every subscription has. There are no others:

@@ -42,6 +42,9 @@ func (e element) with(name, value string) element {
 // if it does not; "" is for those that are then left out.
 type setting struct{ name, initial string }
 
+// isXML tells whether a setting is kept and given back as it came.
+func (s setting) isXML() bool { return s.name == "AuthorizationRules" || s.name == "DefaultRuleDescription" }
+
 // Elements that only the server knows stand among the settings, in the order
 // in which the service gives them.
 const computed = "\x00"
@@ -62,8 +65,8 @@ func (k kind) settings() []setting {
 	case kindSubscription:
 		return []setting{
 			{"LockDuration", "PT1M"}, {"RequiresSession", "false"}, {"DefaultMessageTimeToLive", maxTimeSpan},
-			{"DeadLetteringOnMessageExpiration", "false"}, {"DeadLetteringOnFilterEvaluationExceptions", "true"}, {"MessageCount", computed},
-			{"MaxDeliveryCount", "10"}, {"EnableBatchedOperations", "true"}, {"Status", "Active"}, {"ForwardTo", ""}, {"CreatedAt", computed},
+			{"DeadLetteringOnMessageExpiration", "false"}, {"DeadLetteringOnFilterEvaluationExceptions", "true"}, {"DefaultRuleDescription", ""},
+			{"MessageCount", computed}, {"MaxDeliveryCount", "10"}, {"EnableBatchedOperations", "true"}, {"Status", "Active"}, {"ForwardTo", ""}, {"CreatedAt", computed},
 			{"UpdatedAt", computed}, {"AccessedAt", computed}, {"UserMetadata", ""}, {"ForwardDeadLetteredMessagesTo", ""},
 			{"CountDetails", computed}, {"AutoDeleteOnIdle", maxTimeSpan}, {"EntityAvailabilityStatus", "Available"},
 		}
@@ -126,7 +129,7 @@ func parseDescription(data []byte) (kind, map[string]string, error) {
 					continue
 				}
 				text := strings.TrimSpace(e.Text)
-				if s.name == "AuthorizationRules" {
+				if s.isXML() {
 					text = strings.TrimSpace(e.Inner)
 				}
 				if text != "" {
@@ -150,7 +153,7 @@ func (s *Server) describe(e *entity, host string) element {
 		value, ok := e.attributes[st.name]
 		switch {
 		case !ok:
-		case st.name == "AuthorizationRules":
+		case st.isXML():
 			description.Children = append(description.Children, element{XMLName: xml.Name{Local: st.name}, Inner: value})
 		default:
 			description.Children = append(description.Children, textElement(st.name, value))

@@ -237,8 +237,8 @@ func (s *Server) remove(e *entity) {
 		s.remove(sub)
 	}
 	delete(s.entities, strings.ToLower(e.path))
+	detachAll(linksOf(e), notFound(e.path))
 	if e.timer != nil {
 		e.timer.Stop()
 	}
-	detachAll(linksOf(e), notFound(e.path))
 }

@@ -104,12 +104,11 @@ func receivedOne(data []byte) (*queue.Message, error) {
 // broker knows of it.
 func encodeMessage(m *queue.Message, locked, peeked bool) ([]byte, error) {
 	body := *m.Body
-	header := amqp.MessageHeader{Priority: 4}
-	if body.Header != nil {
-		header = *body.Header
+	header, err := encodeHeader(body.Header, m.DeliveryCount)
+	if err != nil {
+		return nil, err
 	}
-	header.DeliveryCount = m.DeliveryCount
-	body.Header = &header
+	body.Header = nil
 	body.Annotations = maps.Clone(body.Annotations)
 	if body.Annotations == nil {
 		body.Annotations = amqp.Annotations{}
@@ -132,5 +131,20 @@ func encodeMessage(m *queue.Message, locked, peeked bool) ([]byte, error) {
 		}
 		body.DeliveryAnnotations[annLockToken] = amqp.UUID(m.Token)
 	}
-	return body.MarshalBinary()
+	rest, err := body.MarshalBinary()
+	return append(header, rest...), err
+}
+
+// encodeHeader writes the header section (AMQP 1.0 part 3 section 3.2.1) with
+// the delivery count even if it is zero, which go-amqp leaves out and the SDK
+// for JavaScript then does not know.
+func encodeHeader(h *amqp.MessageHeader, deliveryCount uint32) ([]byte, error) {
+	fields := []any{false, uint8(4), nil, false, deliveryCount}
+	if h != nil {
+		fields[0], fields[1], fields[3] = h.Durable, h.Priority, h.FirstAcquirer
+		if h.TTL > 0 {
+			fields[2] = uint32(h.TTL / time.Millisecond)
+		}
+	}
+	return wire.Append(nil, wire.Described{Descriptor: uint64(0x70), Value: fields})
 }

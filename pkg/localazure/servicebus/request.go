@@ -101,6 +101,10 @@ func (l *link) answer(request *amqp.Message, r reply) {
 		l.ss.c.s.log.Debug("a request names no link for the reply", "reply-to", replyTo)
 		return
 	}
+	if len(to.replies) >= linkCredit {
+		l.ss.c.s.log.Debug("a peer asks but takes no replies", "link", to.name)
+		return
+	}
 	to.replies = append(to.replies, payload)
 	to.flushReplies()
 }

@@ -53,11 +53,11 @@ type Server struct {
 	cfg Config
 	log *slog.Logger
 
-	mu       sync.Mutex
-	entities map[string]*entity // by lower-case path
-	conns    map[net.Conn]*conn // nil value: not known to be AMQP yet
-	opening  map[net.Listener]struct{}
-	closed   bool
+	mu        sync.Mutex
+	entities  map[string]*entity // by lower-case path
+	conns     map[net.Conn]*conn // nil value: not known to be AMQP yet
+	listeners []net.Listener
+	closed    bool
 
 	admin   *http.Server
 	adminIn *handedOver // connections that speak HTTP
@@ -70,7 +70,7 @@ type Server struct {
 func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Logger,
-		entities: map[string]*entity{}, conns: map[net.Conn]*conn{}, opening: map[net.Listener]struct{}{},
+		entities: map[string]*entity{}, conns: map[net.Conn]*conn{},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -94,10 +94,10 @@ func (s *Server) Serve(l net.Listener) error {
 		s.mu.Unlock()
 		return errors.New("servicebus: the server is closed")
 	}
-	if len(s.opening) == 0 {
+	if len(s.listeners) == 0 {
 		s.wg.Go(func() { _ = s.admin.Serve(s.adminIn) }) // always ErrServerClosed
 	}
-	s.opening[l] = struct{}{}
+	s.listeners = append(s.listeners, l)
 	s.wg.Add(1)
 	s.mu.Unlock()
 	defer s.wg.Done()
@@ -127,10 +127,12 @@ func (s *Server) Serve(l net.Listener) error {
 func (s *Server) Close() error {
 	s.stop()
 	s.mu.Lock()
-	s.closed = true
-	for l := range s.opening {
-		_ = l.Close()
+	if !s.closed {
+		for _, l := range s.listeners {
+			_ = l.Close()
+		}
 	}
+	s.closed = true
 	for nc, c := range s.conns {
 		if c == nil {
 			_ = nc.Close()
@@ -145,7 +147,12 @@ func (s *Server) Close() error {
 		}
 	}
 	s.mu.Unlock()
-	err := s.admin.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	err := s.admin.Shutdown(ctx)
+	if err != nil {
+		err = s.admin.Close() // somebody is slow
+	}
 	s.wg.Wait()
 	return err
 }
@@ -156,10 +163,10 @@ type Counts struct{ Active, Scheduled, DeadLettered int }
 
 // Counts looks into a queue, or a subscription by "topic/Subscriptions/name";
 // false if there is none.
-func (s *Server) Counts(queue string) (Counts, bool) {
+func (s *Server) Counts(name string) (Counts, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, ok := s.entities[strings.ToLower(queue)]
+	e, ok := s.entities[strings.ToLower(name)]
 	if !ok {
 		return Counts{}, false
 	}

@@ -173,11 +173,15 @@ func TestAdminTopics(t *testing.T) {
 	if got, err := a.GetSubscriptionRuntimeProperties(ctx, "made", "s", nil); err != nil || got.ActiveMessageCount != 0 {
 		t.Errorf("%+v, %v", got, err)
 	}
+	if _, err := a.CreateSubscription(ctx, "made", "filtered", &admin.CreateSubscriptionOptions{Properties: &admin.SubscriptionProperties{
+		DefaultRule: &admin.RuleProperties{Name: "r", Filter: &admin.FalseFilter{}}}}); status(err) != http.StatusNotImplemented {
+		t.Errorf("a subscription with a filter: %v", err)
+	}
 	rules, err := a.NewListRulesPager("made", "s", nil).NextPage(ctx)
 	if err != nil || len(rules.Rules) != 1 || rules.Rules[0].Name != "$Default" {
 		t.Errorf("%+v, %v", rules, err)
 	}
-	if _, err := a.CreateRule(ctx, "made", "s", nil); status(err) != http.StatusNotImplemented {
+	if _, err := a.CreateRule(ctx, "made", "s", &admin.CreateRuleOptions{Name: ptr("r"), Filter: &admin.FalseFilter{}}); status(err) != http.StatusNotImplemented {
 		t.Errorf("a rule: %v", err)
 	}
 	if _, err := a.DeleteTopic(ctx, "made", nil); err != nil {

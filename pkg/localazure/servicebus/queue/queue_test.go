@@ -121,9 +121,9 @@ func TestNextDueCoversDeadLetters(t *testing.T) {
 
 func TestScheduledAreActivatedInTimeOrder(t *testing.T) {
 	c, q := newClock(), New(Config{LockDuration: time.Minute, MaxDeliveryCount: 10})
-	for i, d := range []time.Duration{3, 1, 2} {
+	for i, d := range []int{3, 1, 2} {
 		m := message(fmt.Sprint(d))
-		m.ScheduledAt = c.Add(d * time.Hour)
+		m.ScheduledAt = c.Add(time.Duration(d) * time.Hour)
 		put(t, q, c, m)
 		if m.Seq != int64(i+1) {
 			t.Errorf("number %d", m.Seq)

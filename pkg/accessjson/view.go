@@ -1,0 +1,83 @@
+package accessjson
+
+import (
+	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/access"
+)
+
+// RequestView is a request as the access API shows it.
+type RequestView struct {
+	ID              access.RequestID `json:"id"`
+	ClientRequestID string           `json:"clientRequestId,omitempty"`
+	Outcome         access.Outcome   `json:"outcome"`
+	Requestor       string           `json:"requestor,omitempty"`
+	RequestedBy     string           `json:"requestedBy,omitempty"`
+	Channel         access.Channel   `json:"channel"`
+	Justification   string           `json:"justification,omitempty"`
+	Ticket          string           `json:"ticket,omitempty"`
+	StartTimeUTC    time.Time        `json:"startTimeUtc"`
+	VirtualMachines []VMView         `json:"virtualMachines,omitempty"`
+	Refusal         *access.Refusal  `json:"refusal,omitempty"`
+}
+
+// VMView is one machine of a request.
+type VMView struct {
+	ID    access.ResourceID `json:"id"`
+	Ports []PortView        `json:"ports"`
+}
+
+// PortView is one port of a request, with what became of it.
+type PortView struct {
+	Number       uint16              `json:"number"`
+	Protocol     access.Protocol     `json:"protocol,omitempty"`
+	Source       string              `json:"allowedSourceAddressPrefix"`
+	EndTimeUTC   time.Time           `json:"endTimeUtc,omitzero"`
+	Status       access.Status       `json:"status,omitempty"`
+	StatusReason access.StatusReason `json:"statusReason,omitempty"`
+	BlockedBy    string              `json:"blockedBy,omitempty"`
+	OpenedAtUTC  time.Time           `json:"openedAtUtc,omitzero"`
+	EndedAtUTC   time.Time           `json:"endedAtUtc,omitzero"`
+}
+
+// View shows a request with its legs as they now stand.
+func View(rec access.Record, legs []access.Leg) RequestView {
+	v := RequestView{
+		ID: rec.ID, ClientRequestID: rec.Request.ClientID, Outcome: rec.Outcome, Requestor: rec.Request.Requestor.Name,
+		RequestedBy: rec.Request.RequestedBy.Name, Channel: rec.Request.RequestedBy.Channel, Justification: rec.Request.Justification,
+		Ticket: rec.Request.Ticket, StartTimeUTC: rec.DecidedAt.UTC(), Refusal: rec.Refusal,
+	}
+	if v.RequestedBy == "" {
+		v.RequestedBy = rec.Request.RequestedBy.Principal
+	}
+	if rec.Outcome != access.Accepted {
+		for _, p := range rec.Request.Ports {
+			v.port(p.VM, PortView{Number: p.Port, Protocol: p.Protocol, Source: access.FormatPrefix(p.Source)})
+		}
+		return v
+	}
+	for _, g := range rec.Grants {
+		var of []access.Leg
+		for _, l := range legs {
+			if l.Grant == g.Index {
+				of = append(of, l)
+			}
+		}
+		s := access.StatusOf(of)
+		v.port(g.VM, PortView{
+			Number: g.Port, Protocol: g.Protocol, Source: access.FormatPrefix(g.Source), EndTimeUTC: g.EndTime.UTC(),
+			Status: s.Status, StatusReason: s.Reason, BlockedBy: s.BlockedBy, OpenedAtUTC: s.OpenedAt, EndedAtUTC: s.EndedAt,
+		})
+	}
+	return v
+}
+
+func (v *RequestView) port(vm access.ResourceID, p PortView) {
+	for i := range v.VirtualMachines {
+		if v.VirtualMachines[i].ID == vm {
+			v.VirtualMachines[i].Ports = append(v.VirtualMachines[i].Ports, p)
+			return
+		}
+	}
+	v.VirtualMachines = append(v.VirtualMachines, VMView{ID: vm, Ports: []PortView{p}})
+}
