@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/nsg"
@@ -36,6 +37,9 @@ type story struct {
 	rules  nsg.Settings
 	vm     string
 	target netip.Addr
+	cred   *azidentity.ManagedIdentityCredential
+	// waiting is the request that is open.
+	waiting string
 
 	customers map[access.ResourceID]string
 	writes    int

@@ -17,7 +17,7 @@ const (
 	closeTimeout     = time.Second      // how long to wait for the peer's own close frame
 	idleTimeout      = 4 * time.Minute  // what the peer is told; half of it is enough for it to be heard
 	maxKeepAlive     = 15 * time.Second // between empty frames at most
-	outputLimit      = 64 << 10          // octets waiting to be sent above which deliveries pause
+	outputLimit      = 64 << 10         // octets waiting to be sent above which deliveries pause, so that receivers share
 	containerID      = "portcullis-localazure"
 	minFrameSize     = 512 // AMQP 1.0 part 2 section 2.4.1
 )

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"time"
 
-	"github.com/Azure/go-amqp"
-
 	"github.com/portcullis-access/portcullis/pkg/localazure/servicebus/queue"
 	"github.com/portcullis-access/portcullis/pkg/localazure/servicebus/wire"
 )
@@ -211,8 +209,6 @@ func netGUID(u [16]byte) [16]byte {
 	u[6], u[7] = u[7], u[6]
 	return u
 }
-
-func amqpUUID(u [16]byte) amqp.UUID { return amqp.UUID(u) }
 
 // replyTag numbers replies, whose tags mean nothing.
 func replyTag(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }

@@ -43,7 +43,9 @@ func (e element) with(name, value string) element {
 type setting struct{ name, initial string }
 
 // isXML tells whether a setting is kept and given back as it came.
-func (s setting) isXML() bool { return s.name == "AuthorizationRules" || s.name == "DefaultRuleDescription" }
+func (s setting) isXML() bool {
+	return s.name == "AuthorizationRules" || s.name == "DefaultRuleDescription"
+}
 
 // Elements that only the server knows stand among the settings, in the order
 // in which the service gives them.

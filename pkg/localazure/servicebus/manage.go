@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/Azure/go-amqp"
@@ -33,7 +34,7 @@ func (l *link) manage(name string, m *amqp.Message) reply {
 		}
 	}
 	defer l.ss.c.s.pump(l.node.entity)
-	switch trimmed(name) {
+	switch name = strings.TrimPrefix(name, "com.microsoft:"); name {
 	case "schedule-message":
 		return o.schedule()
 	case "cancel-scheduled-message":
@@ -47,7 +48,7 @@ func (l *link) manage(name string, m *amqp.Message) reply {
 	case "update-disposition":
 		return o.updateDisposition()
 	case "renew-session-lock", "get-session-state", "set-session-state":
-		return o.session(trimmed(name))
+		return o.session(name)
 	case "get-message-sessions":
 		return o.listSessions()
 	}

@@ -2,7 +2,6 @@ package servicebus
 
 import (
 	"net/http"
-	"strings"
 
 	"github.com/Azure/go-amqp"
 
@@ -169,5 +168,3 @@ func values[T any](v any) ([]T, bool) {
 	}
 	return nil, false
 }
-
-func trimmed(operation string) string { return strings.TrimPrefix(operation, "com.microsoft:") }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/Azure/go-amqp"
+
 	"github.com/portcullis-access/portcullis/pkg/localazure/servicebus/queue"
 	"github.com/portcullis-access/portcullis/pkg/localazure/servicebus/wire"
 )
@@ -173,7 +175,7 @@ func annotations(m wire.Map) map[string]any {
 		case wire.Symbol:
 			properties[name] = string(v)
 		case wire.UUID:
-			properties[name] = amqpUUID(v)
+			properties[name] = amqp.UUID(v)
 		case []any, wire.Map, wire.Described:
 		default:
 			properties[name] = v

@@ -1,0 +1,26 @@
+// Command handler is the custom handler that the Functions host runs.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/config"
+)
+
+func main() {
+	log := slog.New(slog.NewJSONHandler(os.Stdout, nil))
+	cfg, err := config.Load(os.LookupEnv, config.All)
+	if err == nil {
+		var app *App
+		if app, err = NewApp(context.Background(), cfg, time.Now, log); err == nil {
+			err = app.Serve()
+		}
+	}
+	// The host keeps calling the dead port of a handler that exits with 0, so it
+	// never does; anything else makes the host start it again.
+	log.Error("the handler cannot go on", "error", err)
+	os.Exit(1)
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/portcullis-access/portcullis/internal/connect"
+	"github.com/portcullis-access/portcullis/pkg/broker"
+	"github.com/portcullis-access/portcullis/pkg/config"
+	"github.com/spf13/cobra"
+)
+
+func sweepCommand() *cobra.Command {
+	var managed bool
+	var clientID string
+	c := &cobra.Command{
+		Use: "sweep", Short: "close what has expired, with permissions on network security groups alone", Args: cobra.NoArgs,
+		Long: "Remove every rule of this installation that has expired by its own description, in all the\n" +
+			"subscriptions. It needs neither tables nor queues: run it from any scheduler as the last closer.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := config.Load(os.LookupEnv, config.Azure)
+			if err != nil {
+				return err
+			}
+			azure, err := connect.Network(cfg, config.Connection{ManagedIdentity: managed, ClientID: clientID}, time.Now)
+			if err != nil {
+				return err
+			}
+			closer, err := broker.NewCloser(azure, cfg.Rules)
+			if err != nil {
+				return err
+			}
+			total := 0
+			for _, sub := range cfg.Subscriptions {
+				groups, e := azure.Groups(c.Context(), sub)
+				err = errors.Join(err, e)
+				for _, g := range groups {
+					closed, e := closer.CloseExpired(c.Context(), g, time.Now())
+					err = errors.Join(err, e)
+					for _, name := range closed {
+						fmt.Fprintf(c.OutOrStdout(), "closed %s in %s\n", name, g.ID)
+						total++
+					}
+				}
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%d rules closed\n", total)
+			return err
+		},
+	}
+	c.Flags().BoolVar(&managed, "managed-identity", false, "use a managed identity instead of the default credential chain")
+	c.Flags().StringVar(&clientID, "client-id", "", "the client id of a user-assigned identity")
+	return c
+}

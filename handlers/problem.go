@@ -1,0 +1,58 @@
+package handlers
+
+import (
+	"encoding/json"
+	"io"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/portcullis-access/portcullis/pkg/access"
+)
+
+// problem is an error as HTTP shows it (RFC 9457), with our code and reason.
+type problem struct {
+	Type       string             `json:"type"`
+	Title      string             `json:"title"`
+	Status     int                `json:"status"`
+	Detail     string             `json:"detail,omitempty"`
+	Instance   string             `json:"instance,omitempty"`
+	Code       access.Code        `json:"code,omitempty"`
+	Reason     string             `json:"reason,omitempty"`
+	Violations []access.Violation `json:"violations,omitempty"`
+}
+
+// problem answers an error. Of one that is not the caller's to mend, only its
+// code is shown; the cause goes to the log.
+func (a *AccessAPI) problem(w http.ResponseWriter, r *http.Request, err error) {
+	e := access.AsError(err)
+	status := e.Code.HTTPStatus()
+	p := problem{
+		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: e.Message, Instance: r.URL.Path,
+		Code: e.Code, Reason: e.Reason, Violations: e.Violations,
+	}
+	if e.Code.Retryable() {
+		a.log.ErrorContext(r.Context(), "failed", "path", r.URL.Path, "error", err)
+		p.Detail, p.Violations = "the request could not be handled now; try again", nil
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
+	}
+	if status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	write(w, status, "application/problem+json", p)
+}
+
+func write(w http.ResponseWriter, status int, contentType string, body any) {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(body); err != nil {
+		status = http.StatusInternalServerError
+		b.Reset()
+		b.WriteString("{}")
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, b.String()) // the caller is gone: nobody is left to tell
+}

@@ -1,0 +1,122 @@
+// Package handlers turns what the Functions host delivers into one call of a
+// use case, and its outcome into an answer. One file per function; nothing is
+// decided here.
+package handlers
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/accessjson"
+	"github.com/portcullis-access/portcullis/pkg/broker"
+	"github.com/portcullis-access/portcullis/pkg/customhandler"
+)
+
+// AttemptsProperty is the application property in which a request message
+// counts the attempts made at it.
+const AttemptsProperty = "portcullis-attempts"
+
+// Requests decides requests and records what is none.
+type Requests interface {
+	Submit(ctx context.Context, req access.Request) (access.Record, error)
+	RefuseMalformed(ctx context.Context, sender access.Sender, messageID, bodyHash string, cause error) (access.RequestID, error)
+}
+
+// QueueSender is who a message on access-requests comes from, as far as
+// anybody can tell.
+func QueueSender() access.Sender {
+	return access.Sender{Channel: access.ChannelQueue, Principal: "access-requests"}
+}
+
+// RequestAccess handles the request messages of other systems.
+type RequestAccess struct {
+	requests    Requests
+	outbox      broker.Outbox
+	clock       broker.Clock
+	maxAttempts int
+	log         *slog.Logger
+}
+
+// NewRequestAccess makes the function; a message is tried maxAttempts times.
+func NewRequestAccess(requests Requests, outbox broker.Outbox, clock broker.Clock, maxAttempts int, log *slog.Logger) (*RequestAccess, error) {
+	if requests == nil || outbox == nil || clock == nil || maxAttempts < 1 || log == nil {
+		return nil, errors.New("handlers: RequestAccess lacks a part")
+	}
+	return &RequestAccess{requests, outbox, clock, maxAttempts, log}, nil
+}
+
+// Handle decides one message. A refusal is recorded, told on access-rejected
+// and completed; what may succeed later is sent again with a delay, because the
+// host would deliver it again at once.
+func (h *RequestAccess) Handle(ctx context.Context, in customhandler.Invocation) error {
+	hash := accessjson.Hash(in.Data)
+	req, err := queueRequest(in, hash)
+	var id access.RequestID
+	if err != nil {
+		cause := err
+		if id, err = h.requests.RefuseMalformed(ctx, QueueSender(), in.MessageID(), hash, cause); err == nil {
+			err = cause
+		}
+	} else {
+		id = access.NewRequestID(req.RequestedBy, req.ClientID)
+		_, err = h.requests.Submit(ctx, req)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case access.CodeOf(err).Retryable():
+		return h.later(ctx, in, err)
+	}
+	h.log.InfoContext(ctx, "refused", "request", id, "reason", access.ReasonOf(err), "messageId", in.MessageID())
+	if e := h.outbox.Reject(ctx, broker.Rejection{
+		MessageID: in.MessageID(), RequestID: id, Refusal: access.RefusalOf(err), BodyHash: hash, Excerpt: in.Data[:min(len(in.Data), broker.MaxExcerpt)],
+	}); e != nil {
+		return h.later(ctx, in, e)
+	}
+	return nil
+}
+
+func queueRequest(in customhandler.Invocation, hash string) (access.Request, error) {
+	m, err := accessjson.DecodeRequest(in.Data)
+	if err != nil {
+		return access.Request{}, err
+	}
+	if m.Requestor == "" {
+		const message = "requestor is missing: a message on the queue names who the access is for"
+		return access.Request{}, &access.Error{Code: access.InvalidArgument, Reason: "requestor_missing", Message: message,
+			Violations: []access.Violation{{Path: "requestor", Reason: "requestor_missing", Message: message}}}
+	}
+	if m.ID == "" {
+		m.ID = in.MessageID()
+	}
+	if m.ID == "" {
+		return access.Request{}, access.Errorf(access.InvalidArgument, "id_missing", "neither the message nor its body has an id")
+	}
+	return access.Request{
+		ClientID: m.ID, Requestor: access.Requestor{Name: m.Requestor, Asserted: true}, RequestedBy: QueueSender(),
+		Justification: m.Justification, Ticket: m.Ticket, Ports: m.Ports, BodyHash: hash,
+	}, nil
+}
+
+// later sends the message again, delayed; once it was tried often enough it is
+// left to the dead-letter queue, by failing.
+func (h *RequestAccess) later(ctx context.Context, in customhandler.Invocation, cause error) error {
+	attempts, err := strconv.Atoi(in.Property(AttemptsProperty))
+	if err != nil || attempts < 0 {
+		attempts = 0
+	}
+	attempts++
+	if attempts >= h.maxAttempts {
+		return cause
+	}
+	delay := max(access.AsError(cause).RetryAfter, min(5*time.Second<<min(attempts-1, 10), 5*time.Minute))
+	if err := h.outbox.Retry(ctx, in.MessageID(), in.Data, attempts, h.clock().Add(delay)); err != nil {
+		return errors.Join(cause, err)
+	}
+	h.log.WarnContext(ctx, "put off", "messageId", in.MessageID(), "attempts", attempts, "delay", delay, "error", cause)
+	return nil
+}

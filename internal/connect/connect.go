@@ -1,0 +1,73 @@
+// Package connect turns settings into the SDKs' clients, for the programs.
+package connect
+
+import (
+	"fmt"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/portcullis-access/portcullis/pkg/broker"
+	"github.com/portcullis-access/portcullis/pkg/config"
+
+	"github.com/portcullis-access/portcullis/pkg/azure/network"
+	"github.com/portcullis-access/portcullis/pkg/azure/tables"
+)
+
+// Credential gives the credential that the connection asks for.
+func Credential(c config.Connection) (azcore.TokenCredential, error) {
+	if !c.ManagedIdentity {
+		return azidentity.NewDefaultAzureCredential(nil)
+	}
+	var o azidentity.ManagedIdentityCredentialOptions
+	if c.ClientID != "" {
+		o.ID = azidentity.ClientID(c.ClientID)
+	}
+	return azidentity.NewManagedIdentityCredential(&o)
+}
+
+// ServiceBus connects to the namespace.
+func ServiceBus(c config.Connection) (*azservicebus.Client, error) {
+	if c.ConnectionString != "" {
+		return azservicebus.NewClientFromConnectionString(string(c.ConnectionString), nil)
+	}
+	cred, err := Credential(c)
+	if err != nil {
+		return nil, err
+	}
+	return azservicebus.NewClient(c.Endpoint, cred, nil)
+}
+
+// Tables connects to the table service.
+func Tables(c config.Connection) (*tables.Store, error) {
+	var client *aztables.ServiceClient
+	var err error
+	if c.ConnectionString != "" {
+		client, err = aztables.NewServiceClientFromConnectionString(string(c.ConnectionString), nil)
+	} else {
+		var cred azcore.TokenCredential
+		if cred, err = Credential(c); err == nil {
+			client, err = aztables.NewServiceClient(c.Endpoint, cred, nil)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the tables: %w", err)
+	}
+	return tables.New(client)
+}
+
+// Network connects to Resource Manager. like names the identity that is used.
+func Network(c config.Config, like config.Connection, clock broker.Clock) (*network.Network, error) {
+	cred, err := Credential(like)
+	if err != nil {
+		return nil, err
+	}
+	var o arm.ClientOptions
+	o.Cloud = cloud.Configuration{Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
+		cloud.ResourceManager: {Endpoint: c.ARMEndpoint, Audience: c.ARMAudience},
+	}}
+	return network.New(cred, &o, clock)
+}

@@ -1,0 +1,239 @@
+package tables
+
+import (
+	"context"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
+	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/broker"
+)
+
+// never stands for no DueAt: a column cannot be compared when it is missing.
+var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func headRow(id access.ResourceID) row {
+	return row{"PartitionKey": hash(string(id)), "RowKey": "head", "NSG": string(id)}
+}
+
+func (r row) due(t time.Time) {
+	if t.IsZero() {
+		t = never
+	}
+	r.time("DueAt", t)
+}
+
+func headOf(r row) (broker.Head, error) {
+	text := func(k string) string { s, _ := r[k].(string); return s }
+	when := func(k string) time.Time {
+		t, err := time.Parse(time.RFC3339, text(k))
+		if err != nil || !t.Before(never) {
+			return time.Time{}
+		}
+		return t.UTC()
+	}
+	id, err := access.ParseResourceID(text("NSG"))
+	if err != nil {
+		return broker.Head{}, access.Wrap(err, access.Internal, "record_unreadable", "a stored head cannot be read")
+	}
+	return broker.Head{
+		NSG: id, Wanted: text("Wanted"), Done: text("Done"), DueAt: when("DueAt"), AsOf: when("AsOf"), Trouble: text("Trouble"), ETag: r.etag(),
+	}, nil
+}
+
+// Head implements broker.Ledger.
+func (s *Store) Head(ctx context.Context, id access.ResourceID) (broker.Head, error) {
+	r, err := get(ctx, s.nsg, hash(string(id)), "head")
+	if access.CodeOf(err) == access.NotFound {
+		return broker.Head{NSG: id}, nil
+	}
+	if err != nil {
+		return broker.Head{}, err
+	}
+	return headOf(r)
+}
+
+// SaveHead implements broker.Ledger.
+func (s *Store) SaveHead(ctx context.Context, h broker.Head) (broker.Head, error) {
+	r := headRow(h.NSG)
+	r["Wanted"], r["Done"], r["Trouble"] = h.Wanted, h.Done, h.Trouble
+	r.due(h.DueAt)
+	if !h.AsOf.IsZero() {
+		r.time("AsOf", h.AsOf)
+	}
+	data, err := r.bytes()
+	if err != nil {
+		return broker.Head{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	if h.ETag == "" {
+		res, err := s.nsg.AddEntity(ctx, data, nil)
+		h.ETag = string(res.ETag)
+		return h, failure(err, "writing a head")
+	}
+	etag := azcore.ETag(h.ETag)
+	res, err := s.nsg.UpdateEntity(ctx, data, &aztables.UpdateEntityOptions{IfMatch: &etag, UpdateMode: aztables.UpdateModeReplace})
+	h.ETag = string(res.ETag)
+	return h, failure(err, "writing a head")
+}
+
+// Legs implements broker.Ledger.
+func (s *Store) Legs(ctx context.Context, id access.ResourceID) ([]access.Leg, error) {
+	rows, err := query(ctx, s.nsg, under(hash(string(id)), "leg-"))
+	if err != nil {
+		return nil, err
+	}
+	return legsOf(rows)
+}
+
+func legRow(l access.Leg) (row, error) {
+	r, err := newRow(hash(string(l.NSG)), "leg-"+l.Key(), l)
+	if err != nil {
+		return nil, err
+	}
+	r["State"], r["VM"], r["Reason"] = string(l.State), string(l.VM), string(l.Reason)
+	r.time("EndTime", l.EndTime)
+	return r, nil
+}
+
+func wanted(id access.ResourceID, token string, due time.Time) (aztables.TransactionAction, error) {
+	r := headRow(id)
+	r["Wanted"] = token
+	r.due(due)
+	return action(aztables.TransactionTypeInsertMerge, r, "")
+}
+
+// AddLegs implements broker.Ledger.
+func (s *Store) AddLegs(ctx context.Context, id access.ResourceID, legs []access.Leg, token string, due time.Time) error {
+	err := s.addLegs(ctx, id, legs, token, due)
+	if access.ReasonOf(err) != "row_changed" {
+		return err
+	}
+	// Some are there: a repeat. They stay as they are.
+	have, err := s.Legs(ctx, id)
+	if err != nil {
+		return err
+	}
+	there := map[string]bool{}
+	for _, l := range have {
+		there[l.Key()] = true
+	}
+	var missing []access.Leg
+	for _, l := range legs {
+		if !there[l.Key()] {
+			missing = append(missing, l)
+		}
+	}
+	return s.addLegs(ctx, id, missing, token, due)
+}
+
+func (s *Store) addLegs(ctx context.Context, id access.ResourceID, legs []access.Leg, token string, due time.Time) error {
+	if len(legs) > access.MaxPorts {
+		return access.Errorf(access.Internal, "too_many_legs", "more legs than one transaction may hold")
+	}
+	head, err := wanted(id, token, due)
+	if err != nil {
+		return err
+	}
+	actions := []aztables.TransactionAction{head}
+	for _, l := range legs {
+		r, err := legRow(l)
+		if err != nil {
+			return err
+		}
+		a, err := action(aztables.TransactionTypeAdd, r, "")
+		if err != nil {
+			return err
+		}
+		actions = append(actions, a)
+	}
+	return submit(ctx, s.nsg, actions)
+}
+
+// Touch implements broker.LegWriter.
+func (s *Store) Touch(ctx context.Context, id access.ResourceID, token string, due time.Time) error {
+	return s.addLegs(ctx, id, nil, token, due)
+}
+
+// UpdateLegs implements broker.LegWriter.
+func (s *Store) UpdateLegs(ctx context.Context, _ access.ResourceID, legs []access.Leg) error {
+	var actions []aztables.TransactionAction
+	for _, l := range legs {
+		if l.ETag == "" {
+			return access.Errorf(access.Internal, "leg_not_read", "a leg is updated under the version that was read")
+		}
+		r, err := legRow(l)
+		if err != nil {
+			return err
+		}
+		a, err := action(aztables.TransactionTypeUpdateReplace, r, l.ETag)
+		if err != nil {
+			return err
+		}
+		actions = append(actions, a)
+	}
+	err := submit(ctx, s.nsg, actions)
+	if access.CodeOf(err) == access.NotFound {
+		return access.Wrap(err, access.Aborted, "row_changed", "a leg has ended meanwhile")
+	}
+	return err
+}
+
+// EndLegs implements broker.LegWriter: first the ended rows, then the removal,
+// so that a cut between the two leaves both and never neither.
+func (s *Store) EndLegs(ctx context.Context, id access.ResourceID, legs []access.Leg) error {
+	for _, l := range legs {
+		r, err := legRow(l)
+		if err != nil {
+			return err
+		}
+		r["PartitionKey"], r["RowKey"] = string(l.Request), "leg-"+l.Key()+"-"+hash(string(l.NSG))[:32]
+		if _, err := insert(ctx, s.requests, r); err != nil {
+			return err
+		}
+	}
+	for _, l := range legs {
+		if err := s.removeLeg(ctx, id, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) removeLeg(ctx context.Context, id access.ResourceID, l access.Leg) error {
+	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	_, err := s.nsg.DeleteEntity(ctx, hash(string(id)), "leg-"+l.Key(), nil)
+	if err := failure(err, "ending a leg"); access.CodeOf(err) != access.NotFound {
+		return err
+	}
+	return nil
+}
+
+// Due implements broker.Heads.
+func (s *Store) Due(ctx context.Context, now time.Time) ([]broker.Head, error) {
+	return s.heads(ctx, "RowKey eq 'head' and DueAt le datetime"+literal(now.UTC().Format(time.RFC3339Nano)))
+}
+
+// All implements broker.Heads.
+func (s *Store) All(ctx context.Context) ([]broker.Head, error) {
+	return s.heads(ctx, "RowKey eq 'head'")
+}
+
+func (s *Store) heads(ctx context.Context, filter string) ([]broker.Head, error) {
+	rows, err := query(ctx, s.nsg, filter)
+	if err != nil {
+		return nil, err
+	}
+	var out []broker.Head
+	for _, r := range rows {
+		h, err := headOf(r)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, h)
+	}
+	return out, nil
+}

@@ -1,0 +1,264 @@
+package tables
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
+	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/accessjson"
+	"github.com/portcullis-access/portcullis/pkg/policy"
+)
+
+// pendingPartition holds every pending decision: there are few at a time.
+const pendingPartition = "pending"
+
+// Begin implements broker.Requests.
+func (s *Store) Begin(ctx context.Context, rec access.Record) (access.Record, bool, error) {
+	// A record that was finished meanwhile has decided.
+	stored, pending, err := s.Find(ctx, rec.ID)
+	if access.CodeOf(err) != access.NotFound {
+		return stored, pending, err
+	}
+	r, err := newRow(pendingPartition, string(rec.ID), rec)
+	if err != nil {
+		return access.Record{}, false, err
+	}
+	r.time("DecidedAt", rec.DecidedAt)
+	created, err := insert(ctx, s.pending, r)
+	if err != nil {
+		return access.Record{}, false, err
+	}
+	if created {
+		return rec, true, nil
+	}
+	return s.Find(ctx, rec.ID)
+}
+
+// Keep implements broker.Requests.
+func (s *Store) Keep(ctx context.Context, rec access.Record, events []access.Event) error {
+	r, err := newRow(string(rec.ID), "request", rec)
+	if err != nil {
+		return err
+	}
+	r["Outcome"], r["Requestor"] = string(rec.Outcome), rec.Request.Requestor.Name
+	r.time("DecidedAt", rec.DecidedAt)
+	first, err := action(aztables.TransactionTypeAdd, r, "")
+	if err != nil {
+		return err
+	}
+	actions := []aztables.TransactionAction{first}
+	for _, e := range events {
+		er, err := eventRow(e)
+		if err != nil {
+			return err
+		}
+		a, err := action(aztables.TransactionTypeAdd, er, "")
+		if err != nil {
+			return err
+		}
+		actions = append(actions, a)
+	}
+	// They were written together, so the first that exists means all exist.
+	if err := submit(ctx, s.requests, actions); err != nil && access.ReasonOf(err) != "row_changed" {
+		return err
+	}
+	return nil
+}
+
+// Finish implements broker.Requests.
+func (s *Store) Finish(ctx context.Context, id access.RequestID) error {
+	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	_, err := s.pending.DeleteEntity(ctx, pendingPartition, string(id), nil)
+	if err := failure(err, "finishing a request"); access.CodeOf(err) != access.NotFound {
+		return err
+	}
+	return nil
+}
+
+// Find implements broker.Requests. The pending row is read first: it goes only
+// after the record is there, so one of the two is found.
+func (s *Store) Find(ctx context.Context, id access.RequestID) (rec access.Record, pending bool, err error) {
+	r, err := get(ctx, s.pending, pendingPartition, string(id))
+	if err == nil {
+		return rec, true, r.doc(&rec)
+	}
+	if access.CodeOf(err) != access.NotFound {
+		return rec, false, err
+	}
+	r, err = get(ctx, s.requests, string(id), "request")
+	if err != nil {
+		return rec, false, err
+	}
+	return rec, false, r.doc(&rec)
+}
+
+// Pending implements broker.PendingRequests.
+func (s *Store) Pending(ctx context.Context, before time.Time) ([]access.Record, error) {
+	rows, err := query(ctx, s.pending, "PartitionKey eq "+literal(pendingPartition)+" and DecidedAt lt datetime"+literal(before.UTC().Format(time.RFC3339)))
+	if err != nil {
+		return nil, err
+	}
+	var out []access.Record
+	for _, r := range rows {
+		var rec access.Record
+		if err := r.doc(&rec); err != nil {
+			return nil, err
+		}
+		out = append(out, rec)
+	}
+	return out, nil
+}
+
+// Ended implements broker.EndedLegs.
+func (s *Store) Ended(ctx context.Context, id access.RequestID) ([]access.Leg, error) {
+	rows, err := query(ctx, s.requests, under(string(id), "leg-"))
+	if err != nil {
+		return nil, err
+	}
+	return legsOf(rows)
+}
+
+func legsOf(rows []row) ([]access.Leg, error) {
+	out := []access.Leg{}
+	for _, r := range rows {
+		var l access.Leg
+		if err := r.doc(&l); err != nil {
+			return nil, err
+		}
+		l.ETag = r.etag()
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// subject is the partition of an event: a request's id, or an NSG's hash.
+func subject(of string) string {
+	if strings.HasPrefix(of, "/") {
+		return "nsg-" + hash(of)
+	}
+	return of
+}
+
+func eventRow(e access.Event) (row, error) {
+	r, err := newRow(subject(e.Subject), "event-"+hash(e.ID())[:32], e)
+	if err != nil {
+		return nil, err
+	}
+	r["Kind"], r["Actor"], r["Subject"] = string(e.Kind), e.Actor, e.Subject
+	r.time("At", e.At)
+	return r, nil
+}
+
+// Append implements broker.Events.
+func (s *Store) Append(ctx context.Context, events []access.Event) error {
+	for _, e := range events {
+		r, err := eventRow(e)
+		if err != nil {
+			return err
+		}
+		if _, err := insert(ctx, s.requests, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// EventsOf gives the events of a request or an NSG, in the order they happened.
+func (s *Store) EventsOf(ctx context.Context, of string) ([]access.Event, error) {
+	rows, err := query(ctx, s.requests, under(subject(of), "event-"))
+	if err != nil {
+		return nil, err
+	}
+	var out []access.Event
+	for _, r := range rows {
+		var e access.Event
+		if err := r.doc(&e); err != nil {
+			return nil, err
+		}
+		out = append(out, e)
+	}
+	slices.SortStableFunc(out, func(a, b access.Event) int { return a.At.Compare(b.At) })
+	return out, nil
+}
+
+// PoliciesFor implements broker.Policies.
+func (s *Store) PoliciesFor(ctx context.Context, vm access.ResourceID) ([]policy.AccessPolicy, error) {
+	out := []policy.AccessPolicy{}
+	for _, scope := range vm.Scopes() {
+		p, err := s.GetPolicy(ctx, scope)
+		if access.CodeOf(err) == access.NotFound {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+		break // the nearest decides alone
+	}
+	return out, nil
+}
+
+// GetPolicy gives the policy that stands at the scope. Errors: not_found.
+func (s *Store) GetPolicy(ctx context.Context, scope access.ResourceID) (policy.AccessPolicy, error) {
+	r, err := get(ctx, s.policies, scope.Subscription(), hash(string(scope)))
+	if err != nil {
+		return policy.AccessPolicy{}, err
+	}
+	return policyOf(r)
+}
+
+func policyOf(r row) (policy.AccessPolicy, error) {
+	text, _ := r["Policy"].(string)
+	p, err := accessjson.DecodePolicy([]byte(text))
+	if err != nil {
+		return policy.AccessPolicy{}, access.Wrap(err, access.Internal, "policy_unreadable", "a stored policy cannot be read")
+	}
+	p.Version = accessjson.Hash([]byte(text))[:16]
+	return p, nil
+}
+
+// PutPolicy stores a valid policy at its scope, in place of any before it, and
+// gives its version: the hash of its content.
+func (s *Store) PutPolicy(ctx context.Context, p policy.AccessPolicy) (string, error) {
+	if err := p.Validate(); err != nil {
+		return "", err
+	}
+	data, err := accessjson.EncodePolicy(p)
+	if err != nil {
+		return "", err
+	}
+	if len(data) > chunk {
+		return "", access.Errorf(access.InvalidArgument, "policy_too_large", "the policy has %d bytes; %d are allowed", len(data), chunk)
+	}
+	r := row{"PartitionKey": p.Scope.Subscription(), "RowKey": hash(string(p.Scope)), "Scope": string(p.Scope), "Policy": string(data)}
+	body, err := r.bytes()
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	_, err = s.policies.UpsertEntity(ctx, body, &aztables.UpsertEntityOptions{UpdateMode: aztables.UpdateModeReplace})
+	return accessjson.Hash(data)[:16], failure(err, "storing the policy")
+}
+
+// ListPolicies gives every policy, by scope.
+func (s *Store) ListPolicies(ctx context.Context) ([]policy.AccessPolicy, error) {
+	rows, err := query(ctx, s.policies, "PartitionKey ge '0'")
+	if err != nil {
+		return nil, err
+	}
+	var out []policy.AccessPolicy
+	for _, r := range rows {
+		p, err := policyOf(r)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(a, b policy.AccessPolicy) int { return strings.Compare(string(a.Scope), string(b.Scope)) })
+	return out, nil
+}

@@ -1,0 +1,235 @@
+// Package tables keeps the record in Table Storage, over aztables.
+//
+// Tables: policies (a partition per subscription), requests (a partition per
+// request or NSG: the record, ended legs, events), pending (what Submit has not
+// finished), nsgs (a partition per NSG: its head and its live legs).
+package tables
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
+	"github.com/portcullis-access/portcullis/pkg/access"
+)
+
+const (
+	// chunk is how much of a document one property holds: a string property may
+	// have 64 KiB, of UTF-16.
+	chunk = 30_000
+	// maxTransaction is how many rows one transaction may hold.
+	maxTransaction = 100
+	// opTimeout bounds one call with its retries.
+	opTimeout = 30 * time.Second
+)
+
+// Store implements the broker's store ports. It is safe for concurrent use.
+type Store struct {
+	service                          *aztables.ServiceClient
+	policies, requests, pending, nsg *aztables.Client
+}
+
+// New makes a Store over the table service.
+func New(service *aztables.ServiceClient) (*Store, error) {
+	if service == nil {
+		return nil, errors.New("tables: a client is required")
+	}
+	return &Store{
+		service: service, policies: service.NewClient("policies"), requests: service.NewClient("requests"),
+		pending: service.NewClient("pending"), nsg: service.NewClient("nsgs"),
+	}, nil
+}
+
+// Init creates the tables that are missing.
+func (s *Store) Init(ctx context.Context) error {
+	for _, name := range []string{"policies", "requests", "pending", "nsgs"} {
+		if _, err := s.service.CreateTable(ctx, name, nil); err != nil && !is(err, "TableAlreadyExists") {
+			return failure(err, "creating the table "+name)
+		}
+	}
+	return nil
+}
+
+// hash makes a key of what may hold characters that no key may.
+func hash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}
+
+// row is an entity: plain columns for an operator, and the document that is
+// read back.
+type row map[string]any
+
+func newRow(partition, key string, doc any) (row, error) {
+	data, err := json.Marshal(doc)
+	if err != nil {
+		return nil, err
+	}
+	r := row{"PartitionKey": partition, "RowKey": key}
+	for i := 0; len(data) > 0; i++ {
+		// Cutting inside a rune would not survive; JSON of ours is cut at ASCII.
+		n := min(chunk, len(data))
+		for n < len(data) && data[n]&0xC0 == 0x80 {
+			n--
+		}
+		r[fmt.Sprintf("Doc%d", i)] = string(data[:n])
+		data = data[n:]
+	}
+	return r, nil
+}
+
+func (r row) time(name string, t time.Time) {
+	r[name], r[name+"@odata.type"] = t.UTC().Format("2006-01-02T15:04:05.0000000Z"), "Edm.DateTime"
+}
+
+func (r row) bytes() ([]byte, error) { return json.Marshal(map[string]any(r)) }
+
+func (r row) key() string  { k, _ := r["RowKey"].(string); return k }
+func (r row) etag() string { e, _ := r["odata.etag"].(string); return e }
+
+func parse(data []byte) (row, error) {
+	var r row
+	return r, json.Unmarshal(data, &r)
+}
+
+// doc reads the document of the row.
+func (r row) doc(into any) error {
+	var b strings.Builder
+	for i := 0; ; i++ {
+		part, ok := r[fmt.Sprintf("Doc%d", i)].(string)
+		if !ok {
+			break
+		}
+		b.WriteString(part)
+	}
+	if err := json.Unmarshal([]byte(b.String()), into); err != nil {
+		return access.Wrap(err, access.Internal, "record_unreadable", "a stored row cannot be read")
+	}
+	return nil
+}
+
+func get(ctx context.Context, c *aztables.Client, partition, key string) (row, error) {
+	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	res, err := c.GetEntity(ctx, partition, key, nil)
+	if err != nil {
+		return nil, failure(err, "reading a row")
+	}
+	r, err := parse(res.Value)
+	if err == nil {
+		r["odata.etag"] = string(res.ETag)
+	}
+	return r, err
+}
+
+func query(ctx context.Context, c *aztables.Client, filter string) ([]row, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*opTimeout)
+	defer cancel()
+	format := aztables.MetadataFormatFull
+	var out []row
+	for pager := c.NewListEntitiesPager(&aztables.ListEntitiesOptions{Filter: &filter, Format: &format}); pager.More(); {
+		page, err := pager.NextPage(ctx)
+		if err != nil {
+			return nil, failure(err, "querying rows")
+		}
+		for _, data := range page.Entities {
+			r, err := parse(data)
+			if err != nil {
+				return nil, access.Wrap(err, access.Internal, "record_unreadable", "a stored row cannot be read")
+			}
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+// literal quotes a value for a filter.
+func literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+
+// under filters for the rows of a partition whose keys begin with the prefix,
+// which ends with "-".
+func under(partition, prefix string) string {
+	// "." follows "-" in the order of keys.
+	end := strings.TrimSuffix(prefix, "-") + "."
+	return "PartitionKey eq " + literal(partition) + " and RowKey ge " + literal(prefix) + " and RowKey lt " + literal(end)
+}
+
+func action(kind aztables.TransactionType, r row, etag string) (aztables.TransactionAction, error) {
+	clean := row{}
+	for k, v := range r {
+		if !strings.HasPrefix(k, "odata.") && !strings.HasPrefix(k, "Timestamp") {
+			clean[k] = v
+		}
+	}
+	data, err := clean.bytes()
+	a := aztables.TransactionAction{ActionType: kind, Entity: data}
+	if etag != "" {
+		e := azcore.ETag(etag)
+		a.IfMatch = &e
+	}
+	return a, err
+}
+
+func submit(ctx context.Context, c *aztables.Client, actions []aztables.TransactionAction) error {
+	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	for len(actions) > 0 {
+		n := min(len(actions), maxTransaction)
+		if _, err := c.SubmitTransaction(ctx, actions[:n], nil); err != nil {
+			return failure(err, "writing rows")
+		}
+		actions = actions[n:]
+	}
+	return nil
+}
+
+// insert adds a row; one that exists is left as it is.
+func insert(ctx context.Context, c *aztables.Client, r row) (created bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	data, err := r.bytes()
+	if err != nil {
+		return false, err
+	}
+	if _, err = c.AddEntity(ctx, data, nil); is(err, "EntityAlreadyExists") {
+		return false, nil
+	}
+	return err == nil, failure(err, "adding a row")
+}
+
+// is looks for a code of Table Storage. A failed transaction carries it in its
+// body alone, under the status 202.
+func is(err error, code string) bool {
+	res, ok := errors.AsType[*azcore.ResponseError](err)
+	return ok && (res.ErrorCode == code || strings.Contains(res.Error(), code))
+}
+
+func failure(err error, doing string) error {
+	if err == nil {
+		return nil
+	}
+	res, ok := errors.AsType[*azcore.ResponseError](err)
+	switch {
+	case !ok:
+		return access.Wrap(err, access.Unavailable, "tables_unavailable", doing+": the tables could not be reached")
+	case is(err, "UpdateConditionNotSatisfied"), is(err, "EntityAlreadyExists"), res.StatusCode == http.StatusPreconditionFailed:
+		return access.Wrap(err, access.Aborted, "row_changed", doing+": somebody else was first")
+	case is(err, "TableNotFound"):
+		return access.Wrap(err, access.Unavailable, "table_missing", doing+": a table is missing")
+	case is(err, "ResourceNotFound"), res.StatusCode == http.StatusNotFound:
+		return access.Wrap(err, access.NotFound, "row_missing", doing+": there is no such row")
+	case res.StatusCode == http.StatusForbidden, res.StatusCode == http.StatusUnauthorized:
+		return access.Wrap(err, access.Unavailable, "azure_permission", doing+": our identity may not")
+	case res.StatusCode == http.StatusBadRequest:
+		return access.Wrap(err, access.Internal, "tables_refused", doing+": the tables refused it")
+	}
+	return access.Wrap(err, access.Unavailable, "tables_unavailable", doing+": the tables are not well")
+}

@@ -1,0 +1,134 @@
+// Package identity finds out who calls: it checks the token that Entra signed,
+// wherever it came in, and believes nothing else.
+package identity
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/portcullis-access/portcullis/pkg/access"
+)
+
+// easyAuthToken is the header by which App Service Authentication hands on the
+// ID token. The principal headers beside it prove nothing: where the platform
+// does not guard them, anybody can set them; a token is checked here.
+const easyAuthToken = "X-MS-TOKEN-AAD-ID-TOKEN"
+
+// maxToken bounds a token, in bytes.
+const maxToken = 16 << 10
+
+// Config says whose tokens are believed.
+type Config struct {
+	// Issuer is the exact issuer, JWKSURL where its keys are published.
+	Issuer, JWKSURL string
+	// Audiences are those that a token may be issued for; at least one.
+	Audiences []string
+	// TenantID is the only tenant whose users are believed.
+	TenantID string
+}
+
+// Caller is who a verified token names.
+type Caller struct {
+	Name     string // the user principal name; the object id where there is none
+	ObjectID string
+	TenantID string
+	Roles    []string
+}
+
+// Has says whether the token carries the app role.
+func (c Caller) Has(role string) bool { return slices.Contains(c.Roles, role) }
+
+// Principal is the caller's key: it never changes, unlike a name.
+func (c Caller) Principal() string { return c.TenantID + "/" + c.ObjectID }
+
+// Verifier checks tokens.
+type Verifier struct {
+	cfg      Config
+	verifier *oidc.IDTokenVerifier
+}
+
+// NewVerifier makes a Verifier; keys are fetched when the first token comes,
+// and again when an unknown key signs one. client fetches them.
+func NewVerifier(cfg Config, client *http.Client) (*Verifier, error) {
+	u, err := url.Parse(cfg.JWKSURL)
+	if err != nil || u.Scheme != "https" || cfg.Issuer == "" || len(cfg.Audiences) == 0 || cfg.TenantID == "" || client == nil {
+		return nil, errors.New("identity: an issuer, an https URL of its keys, an audience, a tenant and a client are required")
+	}
+	keys := oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), client), cfg.JWKSURL)
+	return &Verifier{cfg, oidc.NewVerifier(cfg.Issuer, keys, &oidc.Config{
+		// The audience is checked below, as there may be more than one. Naming the
+		// algorithm keeps a token from choosing its own.
+		SkipClientIDCheck: true, SupportedSigningAlgs: []string{oidc.RS256},
+	})}, nil
+}
+
+// Verify gives who calls. Errors: unauthenticated, with reason token_missing,
+// token_invalid or token_incomplete; unavailable while the keys cannot be had.
+func (v *Verifier) Verify(ctx context.Context, r *http.Request) (Caller, error) {
+	raw, err := token(r)
+	if err != nil {
+		return Caller{}, err
+	}
+	t, err := v.verifier.Verify(ctx, raw)
+	if err != nil {
+		if strings.Contains(err.Error(), "fetching keys") {
+			return Caller{}, access.Wrap(err, access.Unavailable, "keys_unavailable", "the issuer's keys cannot be had now")
+		}
+		return Caller{}, invalid(err)
+	}
+	if !slices.ContainsFunc(t.Audience, func(a string) bool { return slices.Contains(v.cfg.Audiences, a) }) {
+		return Caller{}, invalid(errors.New("audience"))
+	}
+	var claims struct {
+		TenantID string   `json:"tid"`
+		ObjectID string   `json:"oid"`
+		Name     string   `json:"preferred_username"`
+		UPN      string   `json:"upn"`
+		Roles    []string `json:"roles"`
+	}
+	if err := t.Claims(&claims); err != nil {
+		return Caller{}, invalid(err)
+	}
+	if claims.TenantID != v.cfg.TenantID {
+		return Caller{}, invalid(errors.New("tenant"))
+	}
+	if claims.ObjectID == "" {
+		return Caller{}, access.Errorf(access.Unauthenticated, "token_incomplete", "the token names no object id (oid)")
+	}
+	c := Caller{Name: claims.Name, ObjectID: claims.ObjectID, TenantID: claims.TenantID, Roles: claims.Roles}
+	if c.Name == "" {
+		c.Name = claims.UPN
+	}
+	if c.Name == "" {
+		c.Name = claims.ObjectID
+	}
+	return c, nil
+}
+
+func invalid(cause error) error {
+	return access.Wrap(cause, access.Unauthenticated, "token_invalid", "the token is not valid here: wrong issuer, audience or tenant, or expired")
+}
+
+// token finds the one token of the request.
+func token(r *http.Request) (string, error) {
+	raw := r.Header.Get(easyAuthToken)
+	if all := r.Header.Values("Authorization"); len(all) > 0 {
+		scheme, rest, _ := strings.Cut(all[0], " ")
+		if len(all) > 1 || !strings.EqualFold(scheme, "Bearer") {
+			return "", access.Errorf(access.Unauthenticated, "token_missing", "send one Authorization header, with a bearer token")
+		}
+		raw = rest
+	}
+	switch {
+	case raw == "":
+		return "", access.Errorf(access.Unauthenticated, "token_missing", "sign in: no token came with the request")
+	case len(raw) > maxToken:
+		return "", invalid(errors.New("too long"))
+	}
+	return strings.TrimSpace(raw), nil
+}
