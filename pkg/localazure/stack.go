@@ -106,6 +106,10 @@ func Start(ctx context.Context, cfg Config) (s *Stack, err error) {
 	if err != nil {
 		return s, fmt.Errorf("entities: %w", err)
 	}
+	// Other processes, in other folders, read the CA by its path.
+	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
+		return s, err
+	}
 	ca, err := pki.New(cfg.Dir)
 	if err != nil {
 		return s, err
