@@ -1,0 +1,105 @@
+// Package arch holds the architecture as a test: which room may import which.
+package arch
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/portcullis-access/portcullis/"
+
+// allowed lists for each package (and what lies below it) which packages of
+// ours it may import. What is not listed may import nothing of ours.
+var allowed = map[string][]string{
+	"pkg/access":                   {},
+	"pkg/policy":                   {"pkg/access"},
+	"pkg/nsg":                      {"pkg/access"},
+	"pkg/accessjson":               {"pkg/access", "pkg/policy"},
+	"pkg/broker":                   {"pkg/access", "pkg/policy", "pkg/nsg"},
+	"pkg/broker/brokertest":        {"pkg/access", "pkg/policy", "pkg/nsg", "pkg/broker"},
+	"pkg/identity":                 {"pkg/access"},
+	"pkg/customhandler":            {},
+	"pkg/config":                   {"pkg/access", "pkg/nsg"},
+	"pkg/azure/tables":             {"pkg/access", "pkg/policy", "pkg/accessjson", "pkg/broker"},
+	"pkg/azure/servicebus":         {"pkg/access", "pkg/broker"},
+	"pkg/azure/network":            {"pkg/access", "pkg/nsg", "pkg/broker"},
+	"handlers":                     {"pkg/access", "pkg/accessjson", "pkg/broker", "pkg/customhandler", "pkg/identity"},
+	"internal/connect":             {"pkg/config", "pkg/broker", "pkg/azure/"},
+	"cmd/handler":                  {"pkg/", "handlers", "internal/connect"},
+	"cmd/portcullis":               {"pkg/", "internal/connect"},
+	"cmd/portcullis-local":         {"pkg/localazure"},
+	"test/demo":                    {"pkg/", "internal/connect"},
+	"test/arch":                    {},
+	"pkg/localazure":               {"pkg/localazure/"},
+	"pkg/localazure/functionshost": {},
+	"pkg/localazure/servicebus":    {"pkg/localazure/servicebus/"},
+	"pkg/localazure/tables":        {"pkg/localazure/tables/"},
+}
+
+// The SDKs of Azure live at the edge alone; the domain knows the standard
+// library alone.
+var (
+	sdkRooms = []string{"pkg/azure/", "internal/connect", "pkg/localazure", "cmd/handler", "test/demo"}
+	pure     = []string{"pkg/access"}
+)
+
+func TestArrows(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}|{{join .Imports " "}}`, module+"...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(strings.TrimSpace(string(out))) {
+		from, imports, _ := strings.Cut(strings.TrimSpace(line), "|")
+		from = strings.TrimPrefix(from, module)
+		for _, to := range strings.Fields(imports) {
+			check(t, from, to)
+		}
+	}
+}
+
+func check(t *testing.T, from, to string) {
+	t.Helper()
+	ours, isOurs := strings.CutPrefix(to, module)
+	switch {
+	case isOurs && !may(from, ours):
+		t.Errorf("%s must not import %s", from, ours)
+	case isOurs:
+	case strings.Contains(to, "Azure/") && !under(from, sdkRooms):
+		t.Errorf("%s must not know Azure's SDKs, and imports %s", from, to)
+	case strings.Contains(to, ".") && under(from, pure):
+		t.Errorf("%s imports the standard library alone, and not %s", from, to)
+	}
+	if isOurs && strings.HasPrefix(ours, "pkg/localazure") && (from == "cmd/handler" || from == "cmd/portcullis") {
+		t.Errorf("%s must not link the stand-ins", from)
+	}
+}
+
+// may looks up the most exact entry for the importing package.
+func may(from, to string) bool {
+	for room := from; room != "."; {
+		if list, ok := allowed[room]; ok {
+			if under(to, list) {
+				return true
+			}
+			return room != from && strings.HasPrefix(to, room+"/")
+		}
+		i := strings.LastIndexByte(room, '/')
+		if i < 0 {
+			break
+		}
+		room = room[:i]
+	}
+	return false
+}
+
+// under says whether the package is one of the list, or below one that ends
+// with a slash.
+func under(pkg string, list []string) bool {
+	for _, l := range list {
+		if pkg == strings.TrimSuffix(l, "/") || strings.HasPrefix(pkg, strings.TrimSuffix(l, "/")+"/") {
+			return true
+		}
+	}
+	return false
+}
