@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/portcullis-access/portcullis/internal/connect"
 	"github.com/portcullis-access/portcullis/handlers"
+	"github.com/portcullis-access/portcullis/internal/connect"
 	"github.com/portcullis-access/portcullis/pkg/azure/network"
 	"github.com/portcullis-access/portcullis/pkg/azure/servicebus"
 	"github.com/portcullis-access/portcullis/pkg/azure/tables"

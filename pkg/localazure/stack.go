@@ -21,7 +21,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
@@ -50,10 +49,9 @@ const (
 type Ports struct{ ServiceBus, Tables, ResourceManager, Identity, ManagedIdentity, Functions int }
 
 // DefaultPorts are the ports of the stack unless others are asked for.
-var defaultPorts = Ports{ServiceBus: 5671, Tables: 10002, ResourceManager: 8443, Identity: 8444, ManagedIdentity: 8445, Functions: 7071}
-
-// DefaultPorts are the ports of the stack unless others are asked for.
-func DefaultPorts() Ports { return defaultPorts }
+func DefaultPorts() Ports {
+	return Ports{ServiceBus: 5671, Tables: 10002, ResourceManager: 8443, Identity: 8444, ManagedIdentity: 8445, Functions: 7071}
+}
 
 // Config describes a stack.
 type Config struct {
@@ -124,7 +122,7 @@ func Start(ctx context.Context, cfg Config) (s *Stack, err error) {
 	if err := b.serve(topology, entities); err != nil {
 		return s, err
 	}
-	b.describe(topologySubscription(cfg.Topology))
+	b.describe(topology.Subscription)
 	if cfg.AppRoot != "" {
 		return s, b.host(ctx)
 	}
@@ -361,14 +359,4 @@ func (b *builder) host(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// topologySubscription finds the subscription of a topology document by its
-// ids: the first that stands in it.
-func topologySubscription(doc []byte) string {
-	const mark = "00000000-"
-	if i := strings.Index(string(doc), mark); i >= 0 && len(doc) >= i+36 {
-		return string(doc[i : i+36])
-	}
-	return ""
 }

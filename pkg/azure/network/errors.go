@@ -59,10 +59,12 @@ func classify(res *azcore.ResponseError) (access.Code, string, string) {
 
 // retryAfter reads how long Azure asks to wait: seconds, or milliseconds.
 func retryAfter(h http.Header) time.Duration {
-	for name, unit := range map[string]time.Duration{"Retry-After-Ms": time.Millisecond, "Retry-After": time.Second} {
-		if n, err := strconv.Atoi(h.Get(name)); err == nil && n > 0 {
-			return time.Duration(n) * unit
-		}
+	// The finer one counts where both are given.
+	if n, err := strconv.Atoi(h.Get("Retry-After-Ms")); err == nil && n > 0 {
+		return time.Duration(n) * time.Millisecond
+	}
+	if n, err := strconv.Atoi(h.Get("Retry-After")); err == nil && n > 0 {
+		return time.Duration(n) * time.Second
 	}
 	return 0
 }

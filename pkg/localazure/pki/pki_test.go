@@ -2,14 +2,21 @@ package pki_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/localazure/pki"
 )
@@ -102,6 +109,41 @@ func TestReuse(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*.pem.*")); len(left) != 0 {
 		t.Errorf("temporary files left behind: %q", left)
+	}
+}
+
+// A stored CA that ends soon is replaced, key and all, before clients meet it.
+func TestRenewal(t *testing.T) {
+	dir := t.TempDir()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "old"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	write(t, dir, "ca.pem", old)
+	write(t, dir, "ca-key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
+	ca := newCA(t, dir)
+	if bytes.Equal(old, read(t, ca.CertFile())) {
+		t.Error("a CA with a day left was kept")
+	}
+	cert, err := ca.Server("localhost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := handshake(t, cert, newCA(t, dir).Pool(), "localhost"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,270 +1,270 @@
 package resourcemanager
 
 import (
+	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
-	"net/url"
-	"strconv"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 )
 
-// maxBody bounds a request's body: Resource Manager's own limit is 4 MiB.
-const maxBody = 4 << 20
+const (
+	// maxBody bounds a request's body: Resource Manager's own limit is 4 MiB.
+	maxBody = 4 << 20
 
-// ServeHTTP answers as Resource Manager does.
+	network = "Microsoft.Network"
+	compute = "Microsoft.Compute"
+)
+
+// audiences are what a token for Resource Manager may be issued for: azcore asks
+// for the older name, which Azure keeps accepting.
+var audiences = []string{"https://management.azure.com", "https://management.core.windows.net"}
+
+var apiVersion = regexp.MustCompile(`^\d{4}-\d{2}-\d{2}(-preview)?$`)
+
+// reply is an answer that has not been written yet.
+type reply struct {
+	status int
+	header http.Header
+	body   any // nil sends none
+}
+
+// request is a parsed request.
+type request struct {
+	*http.Request
+	path    resourcePath
+	version string
+	object  object // of a PUT
+	now     time.Time
+}
+
+// ServeHTTP answers as Resource Manager does. GET /_local/stats, for which no
+// token is needed, answers {"reads":n,"nsgWrites":n}.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/_local/stats" {
+	w.Header().Set("Cache-Control", "no-cache")
+	if r.URL.Path == "/_local/stats" && r.Method == http.MethodGet {
 		s.mu.Lock()
-		defer s.mu.Unlock()
-		answer(w, http.StatusOK, object{"reads": s.reads, "nsgWrites": s.writes})
+		stats := object{"reads": s.reads, "nsgWrites": s.writes}
+		s.mu.Unlock()
+		write(w, reply{status: http.StatusOK, body: stats})
 		return
 	}
-	w.Header().Set("x-ms-request-id", uuid.NewString())
-	if f := s.authenticate(r); f != nil {
-		w.Header().Set("WWW-Authenticate", `Bearer authorization_uri="https://login.windows.net/", error="invalid_token"`)
-		f.write(w)
-		return
+	id := uuid.NewString()
+	w.Header().Set("X-Ms-Request-Id", id)
+	w.Header().Set("X-Ms-Correlation-Request-Id", id)
+	out, err := s.respond(w, r)
+	if err != nil {
+		s.cfg.Logger.WarnContext(r.Context(), "refused", slog.String("method", r.Method), slog.String("path", r.URL.Path),
+			slog.Int("status", err.status), slog.String("code", err.code), slog.String("reason", err.message))
+		out = reply{status: err.status, header: err.header, body: err.body()}
 	}
-	if r.URL.Query().Get("api-version") == "" {
-		badRequest("MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests.").write(w)
-		return
+	write(w, out)
+}
+
+func (s *Server) respond(w http.ResponseWriter, r *http.Request) (reply, *armError) {
+	if err := s.authenticate(r); err != nil {
+		return reply{}, err
 	}
 	var fault *Fault
 	if s.cfg.Fault != nil {
 		fault = s.cfg.Fault(r)
 	}
 	if fault != nil && !fault.After {
-		(&failure{fault.Status, fault.Code, "fault", fault.RetryAfter}).write(w)
-		return
+		return reply{}, fault.answer()
 	}
-	body, f := readBody(r)
-	if f == nil {
-		out := w
-		if fault != nil {
-			out = discard{http.Header{}}
+	out, err := s.handle(w, r)
+	if fault != nil {
+		return reply{}, fault.answer()
+	}
+	return out, err
+}
+
+func (f *Fault) answer() *armError {
+	if f.Status == 0 {
+		panic(http.ErrAbortHandler) // net/http drops the connection and logs nothing
+	}
+	err := newError(f.Status, f.Code, "This answer was asked for by a test.")
+	if f.RetryAfter != "" {
+		err.header = http.Header{"Retry-After": {f.RetryAfter}}
+	}
+	return err
+}
+
+func (s *Server) authenticate(r *http.Request) *armError {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return unauthenticated("AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing.")
+	}
+	for _, audience := range audiences {
+		if s.cfg.Verify != nil && s.cfg.Verify(r.Context(), token, audience) == nil {
+			return nil
 		}
-		f = s.dispatch(out, r, body)
 	}
+	return unauthenticated("InvalidAuthenticationToken", "The access token is invalid.")
+}
+
+func unauthenticated(code, message string) *armError {
+	err := newError(http.StatusUnauthorized, code, "%s", message)
+	err.header = http.Header{"Www-Authenticate": {
+		`Bearer authorization_uri="https://login.windows.net/", error="invalid_token", error_description="` + message + `"`}}
+	return err
+}
+
+// handle parses the request and answers it under the server's lock.
+func (s *Server) handle(w http.ResponseWriter, r *http.Request) (reply, *armError) {
+	req := request{Request: r, version: r.URL.Query().Get("api-version")}
 	switch {
-	case f != nil:
-		f.write(w)
-	case fault != nil:
-		(&failure{fault.Status, fault.Code, "fault", fault.RetryAfter}).write(w)
+	case req.version == "":
+		return reply{}, badRequest("MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests.")
+	case !apiVersion.MatchString(req.version):
+		return reply{}, badRequest("InvalidApiVersionParameter", "The api-version '%s' is invalid.", req.version)
 	}
+	var ok bool
+	if req.path, ok = parsePath(r.URL.EscapedPath()); !ok {
+		return reply{}, newError(http.StatusNotFound, "InvalidResourceId", "The path of the request is no resource id.")
+	}
+	if r.Method == http.MethodPut {
+		var err *armError
+		if req.object, err = readBody(w, r); err != nil {
+			return reply{}, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	req.now = s.cfg.Now()
+	for _, g := range s.groups {
+		g.settle(req.now)
+	}
+	if err := s.admit(w, req); err != nil {
+		return reply{}, err
+	}
+	return s.dispatch(req)
 }
 
-// discard takes an answer that a fault loses.
-type discard struct{ h http.Header }
-
-func (d discard) Header() http.Header         { return d.h }
-func (d discard) Write(b []byte) (int, error) { return len(b), nil }
-func (d discard) WriteHeader(int)             {}
-
-func (s *Server) authenticate(r *http.Request) *failure {
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok || token == "" {
-		return &failure{status: http.StatusUnauthorized, code: "AuthenticationFailed", message: "Authentication failed. The 'Authorization' header is missing."}
+func readBody(w http.ResponseWriter, r *http.Request) (object, *armError) {
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		return nil, newError(http.StatusRequestEntityTooLarge, "RequestContentTooLarge", "The request content could not be read or is larger than %d bytes.", maxBody)
 	}
-	if s.cfg.Verify == nil || s.cfg.Verify(r.Context(), token, audience) != nil {
-		return &failure{status: http.StatusUnauthorized, code: "InvalidAuthenticationToken", message: "The access token is invalid."}
-	}
-	return nil
-}
-
-func readBody(r *http.Request) (object, *failure) {
-	if r.Method != http.MethodPut {
-		return nil, nil
-	}
-	data, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
-	if err != nil || len(data) > maxBody {
-		return nil, badRequest("RequestContentTooLarge", "The request content is too large.")
-	}
-	var o object
-	if json.Unmarshal(data, &o) != nil || o == nil {
+	o, ok := decodeObject(data)
+	if !ok {
 		return nil, badRequest("InvalidRequestContent", "The request content was invalid and could not be deserialized.")
 	}
 	return o, nil
 }
 
-// path is a request's path, cut at its slashes.
-type path struct {
-	seg []string
-	id  string // in lower case
+// admit makes the checks that Resource Manager makes before a provider sees the
+// request: the subscription, throttling, access, locks and the resource group.
+func (s *Server) admit(w http.ResponseWriter, req request) *armError {
+	t := s.cfg.Topology
+	p := req.path
+	if p.Subscription != "" && !strings.EqualFold(p.Subscription, t.Subscription) {
+		if uuid.Validate(p.Subscription) != nil {
+			return badRequest("InvalidSubscriptionId", "The provided subscription identifier '%s' is malformed or invalid.", p.Subscription)
+		}
+		return newError(http.StatusNotFound, "SubscriptionNotFound", "The subscription '%s' could not be found.", p.Subscription)
+	}
+	if err := s.buckets.of(req.Method).take(req.now, t.Subscription, w.Header()); err != nil {
+		return err
+	}
+	if err := s.authorize(req); err != nil {
+		return err
+	}
+	if p.Group != "" && !strings.EqualFold(p.Group, t.ResourceGroup) {
+		return newError(http.StatusNotFound, "ResourceGroupNotFound", "Resource group '%s' could not be found.", p.Group)
+	}
+	if req.Method == http.MethodGet || req.Method == http.MethodHead {
+		s.reads++
+	}
+	return nil
 }
 
-func (p path) is(i int, name string) bool { return i < len(p.seg) && strings.EqualFold(p.seg[i], name) }
-
-func parsePath(u *url.URL) (path, *failure) {
-	p := path{seg: strings.Split(strings.Trim(u.Path, "/"), "/"), id: strings.ToLower(strings.TrimSuffix(u.Path, "/"))}
-	if !p.is(0, "subscriptions") || len(p.seg) < 2 {
-		return path{}, notFound(u.Path)
+func (s *Server) authorize(req request) *armError {
+	verb, id := "write", req.path.id()
+	switch req.Method {
+	case http.MethodGet, http.MethodHead:
+		verb = "read"
+	case http.MethodDelete:
+		verb = "delete"
 	}
-	for _, s := range p.seg {
-		if s == "" || s == "." || s == ".." {
-			return path{}, badRequest("InvalidResourceId", "The path is not a resource id.")
+	action := req.path.resourceType() + "/" + verb
+	for _, denied := range s.denied {
+		if strings.HasPrefix(strings.ToLower(action), denied) {
+			return newError(http.StatusForbidden, "AuthorizationFailed",
+				"The client does not have authorization to perform action '%s' over scope '%s' or the scope is invalid. If access was recently granted, please refresh your credentials.", action, id)
 		}
 	}
-	return p, nil
-}
-
-func (s *Server) dispatch(w http.ResponseWriter, r *http.Request, body object) *failure {
-	p, f := parsePath(r.URL)
-	if f != nil {
-		return f
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.cfg.Now()
-	for _, g := range s.groups {
-		g.settle(now)
-	}
-	if f := s.authorize(r.Method, p); f != nil {
-		return f
-	}
-	s.quota(w, r.Method)
-	if !strings.EqualFold(p.seg[1], s.cfg.Topology.Subscription) {
-		return &failure{status: http.StatusNotFound, code: "SubscriptionNotFound", message: "The subscription could not be found."}
-	}
-	if p.is(2, "resourceGroups") && len(p.seg) > 3 && !strings.EqualFold(p.seg[3], s.cfg.Topology.ResourceGroup) {
-		return &failure{status: http.StatusNotFound, code: "ResourceGroupNotFound", message: fmt.Sprintf("Resource group '%s' could not be found.", p.seg[3])}
-	}
-	if p.is(4, "locations") || p.is(6, "locations") {
-		return s.operationStatus(w, p, now)
-	}
-	switch {
-	case len(p.seg) == 2:
-		answer(w, http.StatusOK, object{"id": "/subscriptions/" + s.cfg.Topology.Subscription, "subscriptionId": s.cfg.Topology.Subscription, "state": "Enabled", "displayName": "local"})
-		return nil
-	case len(p.seg) == 5 || len(p.seg) == 7:
-		return s.list(w, r, p)
-	case len(p.seg) == 8 && p.is(6, "networkSecurityGroups"):
-		return s.groupCall(w, r, p, body, now)
-	case len(p.seg) >= 9 && p.is(6, "networkSecurityGroups"):
-		return s.ruleCall(w, r, p, body, now)
-	case r.Method == http.MethodGet:
-		if o, ok := s.resources[p.id]; ok {
-			answer(w, http.StatusOK, o)
-			return nil
-		}
-		return notFound(r.URL.Path)
-	}
-	return &failure{status: http.StatusMethodNotAllowed, code: "MethodNotAllowed", message: "This is not imitated here."}
-}
-
-// action names what a call does as a role would: "microsoft.network/…/write".
-func action(method string, p path) string {
-	verb := map[string]string{http.MethodGet: "read", http.MethodPut: "write", http.MethodDelete: "delete"}[method]
-	i := 5
-	if p.is(2, "providers") {
-		i = 3
-	}
-	if len(p.seg) <= i {
-		return verb
-	}
-	out := strings.ToLower(p.seg[i])
-	for j := i + 1; j < len(p.seg); j += 2 {
-		out += "/" + strings.ToLower(p.seg[j])
-	}
-	return out + "/" + verb
-}
-
-func (s *Server) authorize(method string, p path) *failure {
-	a := action(method, p)
-	for _, d := range s.denied {
-		if strings.HasPrefix(a, d) {
-			return &failure{status: http.StatusForbidden, code: "AuthorizationFailed", message: "The client does not have authorization to perform action '" + a + "'."}
-		}
-	}
-	if method == http.MethodGet {
+	if verb == "read" {
 		return nil
 	}
 	for scope, kind := range s.locks {
-		if p.id != scope && !strings.HasPrefix(p.id, scope+"/") {
+		if kind == CanNotDelete && verb != "delete" || key(id) != scope && !strings.HasPrefix(key(id), scope+"/") {
 			continue
 		}
-		if kind == ReadOnly || method == http.MethodDelete {
-			return &failure{status: http.StatusConflict, code: "ScopeLocked", message: "The scope '" + p.id + "' cannot perform this operation because following scope(s) are locked: '" + scope + "'."}
-		}
+		return newError(http.StatusConflict, "ScopeLocked",
+			"The scope '%s' cannot perform %s operation because following scope(s) are locked: '%s'. Please remove the lock and try again.", id, verb, scope)
 	}
 	return nil
 }
 
-// quota counts the call and tells what is left, in the headers that Resource
-// Manager uses; nothing here runs out.
-func (s *Server) quota(w http.ResponseWriter, method string) {
-	switch method {
-	case http.MethodGet:
-		s.reads++
-		w.Header().Set("x-ms-ratelimit-remaining-subscription-reads", "249")
-	case http.MethodDelete:
-		w.Header().Set("x-ms-ratelimit-remaining-subscription-deletes", "199")
-	default:
-		w.Header().Set("x-ms-ratelimit-remaining-subscription-writes", "199")
-	}
-}
-
-func (s *Server) list(w http.ResponseWriter, r *http.Request, p path) *failure {
-	kind := strings.ToLower(strings.Join(p.seg[len(p.seg)-2:], "/"))
-	var all []any
-	if kind == "microsoft.network/networksecuritygroups" {
-		for _, id := range sortedKeys(s.groups) {
-			all = append(all, s.body(s.groups[id]))
-		}
-	} else {
-		for _, id := range s.order {
-			if o, ok := s.resources[id]; ok && strings.EqualFold(o["type"].(string), kind) {
-				all = append(all, o)
-			}
-		}
-	}
-	return s.page(w, r, all)
-}
-
-func (s *Server) page(w http.ResponseWriter, r *http.Request, all []any) *failure {
-	from := 0
-	if t := r.URL.Query().Get("$skipToken"); t != "" {
-		n, err := strconv.Atoi(t)
-		if err != nil || n < 0 || n > len(all) {
-			return badRequest("InvalidSkipToken", "The skip token is not valid.")
-		}
-		from = n
-	}
-	to := min(from+s.pageSize, len(all))
-	out := object{"value": append([]any{}, all[from:to]...)}
-	if to < len(all) {
-		q := url.Values{"api-version": {r.URL.Query().Get("api-version")}, "$skipToken": {strconv.Itoa(to)}}
-		out["nextLink"] = s.cfg.BaseURL + r.URL.Path + "?" + q.Encode()
-	}
-	answer(w, http.StatusOK, out)
-	return nil
-}
-
-func (s *Server) operationStatus(w http.ResponseWriter, p path, now time.Time) *failure {
-	op, ok := s.operations[p.seg[len(p.seg)-1]]
-	if !ok {
-		return notFound(p.id)
-	}
-	done := !now.Before(op.doneAt) || op.status == "Canceled"
-	if strings.EqualFold(p.seg[len(p.seg)-2], "operationResults") {
-		if done {
-			answer(w, http.StatusNoContent, nil)
-			return nil
-		}
-		answer(w, http.StatusAccepted, nil)
-		return nil
-	}
+// dispatch answers an admitted request.
+func (s *Server) dispatch(req request) (reply, *armError) {
+	p := req.path
 	switch {
-	case !done:
-		answer(w, http.StatusOK, object{"status": "InProgress"})
-	case op.code != "":
-		answer(w, http.StatusOK, object{"status": op.status, "error": object{"code": op.code, "message": "The operation was superseded by another."}})
-	default:
-		answer(w, http.StatusOK, object{"status": op.status})
+	case p.Provider == "":
+		return s.getScope(req)
+	case p.is(network, "locations", "operations") && p.isItem():
+		return s.getOperation(req)
+	case p.is(network, "locations", "operationResults") && p.isItem():
+		return s.getOperationResult(req)
+	case p.is(network, "networkSecurityGroups"):
+		return s.serveGroup(req)
+	case p.is(network, "networkSecurityGroups", "securityRules"),
+		p.is(network, "networkSecurityGroups", "defaultSecurityRules"):
+		return s.serveRule(req)
 	}
-	return nil
+	kind, ok := knownType(p)
+	if !ok {
+		return reply{}, newError(http.StatusNotFound, "InvalidResourceType",
+			"The resource type '%s' could not be found in the namespace '%s' for api version '%s'.", strings.Join(p.Types, "/"), p.Provider, req.version)
+	}
+	return s.getResource(req, kind)
+}
+
+func methodNotAllowed(req request) *armError {
+	return newError(http.StatusMethodNotAllowed, "MethodNotAllowed", "%s of this resource is not imitated here.", req.Method)
+}
+
+func write(w http.ResponseWriter, out reply) {
+	for name, values := range out.header {
+		w.Header()[name] = values
+	}
+	if out.body == nil {
+		w.WriteHeader(out.status)
+		return
+	}
+	data, err := encode(out.body)
+	if err != nil {
+		out.status, data = http.StatusInternalServerError, []byte(`{"error":{"code":"InternalServerError","message":"The answer could not be encoded."}}`)
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(out.status)
+	_, _ = w.Write(data) // the client is gone: nobody is left to tell
+}
+
+// encode writes JSON without escaping for HTML, and with the members in one
+// order, so that what did not change is the same byte for byte.
+func encode(body any) ([]byte, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(body); err != nil {
+		return nil, err
+	}
+	return bytes.TrimRight(b.Bytes(), "\n"), nil
 }

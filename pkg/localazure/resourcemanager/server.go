@@ -1,6 +1,12 @@
-// Package resourcemanager stands in for Azure Resource Manager: virtual
-// machines, network interfaces, virtual networks, and network security groups
-// with their long-running writes, in the JSON of Microsoft.Network 2025-05-01.
+// Package resourcemanager stands in for Azure Resource Manager on a machine
+// without Azure: virtual machines, network interfaces, virtual networks, and
+// network security groups with their long-running writes, in the JSON of
+// Microsoft.Network 2025-05-01 and Microsoft.Compute 2026-04-01. Unmodified
+// armnetwork and armcompute clients work against it.
+//
+// It refuses what Azure refuses, with Azure's codes and, where they are on public
+// record, its words. It differs where it must: one subscription and one resource
+// group, and writes to network security groups alone.
 package resourcemanager
 
 import (
@@ -15,185 +21,197 @@ import (
 	"time"
 )
 
-// audience is what a token for Resource Manager is issued for.
-const audience = "https://management.azure.com"
+const defaultPageSize = 100
 
 // Config describes a server.
 type Config struct {
-	// Verify checks a bearer token for the audience; nil refuses all.
-	Verify   func(ctx context.Context, token, audience string) error
+	// Verify checks a bearer token for an audience, which is
+	// "https://management.azure.com" or its older name
+	// "https://management.core.windows.net"; nil refuses all.
+	Verify func(ctx context.Context, token, audience string) error
+	// Topology is what there is at the start.
 	Topology Topology
-	// OperationLatency is how long a write takes.
+	// OperationLatency is how long a write's long-running operation takes. With
+	// zero it is under way in the answer to the write and done at the next request.
 	OperationLatency time.Duration
-	// BaseURL is the https URL that clients reach the server by.
+	// BaseURL is the absolute https URL that clients reach the server by. It is
+	// the base of every link in an answer.
 	BaseURL string
-	Logger  *slog.Logger
-	// Fault may answer a request in the server's stead, for tests.
+	// PageSize is how many items a list answers at once; 0 means 100.
+	PageSize int
+	// Fault may answer a request in the server's stead, for tests; nil or a nil
+	// answer leaves the request alone. It is called for authenticated requests,
+	// concurrently.
 	Fault func(r *http.Request) *Fault
-	// Now is the clock; time.Now when nil.
+	// Now is the clock of operations and of throttling; nil means time.Now.
 	Now func() time.Time
+	// Logger gets refused requests; nil discards.
+	Logger *slog.Logger
 }
 
-// Fault is an answer given in place of the real one. After lets the request
-// have its effect first.
+// Fault is an answer given in place of the real one.
 type Fault struct {
-	Status     int
-	Code       string
+	// Status is the HTTP status; 0 drops the connection without an answer.
+	Status int
+	// Code is the error's code.
+	Code string
+	// RetryAfter is the header of that name, "" for none.
 	RetryAfter string
-	After      bool
+	// After lets the request have its effect first, and only its answer be lost.
+	After bool
 }
 
 // LockKind is the kind of a management lock.
 type LockKind string
 
-// The kinds of lock.
+// The kinds of lock: CanNotDelete refuses DELETE, ReadOnly every write.
 const (
 	CanNotDelete LockKind = "CanNotDelete"
 	ReadOnly     LockKind = "ReadOnly"
 )
 
-// Server is the stand-in.
+// Server is the stand-in. It is an http.Handler; all methods are safe for
+// concurrent use.
 type Server struct {
 	cfg Config
 
 	mu         sync.Mutex
-	resources  map[string]object // by id in lower case
-	order      []string
-	groups     map[string]*group
-	operations map[string]*operation
+	resources  map[string]object // machines, interfaces, networks and subnets, by key
+	groups     map[string]*group // network security groups, by key
+	operations operations
+	buckets    buckets
 	locks      map[string]LockKind
 	denied     []string
+	supersede  bool
 	reads      int
 	writes     int
-	pageSize   int
-	supersede  bool
 }
 
 // New makes a server that holds the topology.
 func New(cfg Config) (*Server, error) {
-	if !strings.HasPrefix(cfg.BaseURL, "https://") || cfg.Logger == nil {
-		return nil, errors.New("resourcemanager: an https base URL and a logger are required")
+	cfg.BaseURL = strings.TrimRight(cfg.BaseURL, "/")
+	if host, ok := strings.CutPrefix(cfg.BaseURL, "https://"); !ok || host == "" {
+		return nil, fmt.Errorf("resourcemanager: base URL %q is not an https URL", cfg.BaseURL)
+	}
+	if cfg.PageSize < 0 || cfg.OperationLatency < 0 {
+		return nil, errors.New("resourcemanager: page size and operation latency cannot be negative")
+	}
+	if cfg.PageSize == 0 {
+		cfg.PageSize = defaultPageSize
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
 	s := &Server{
-		cfg: cfg, resources: map[string]object{}, groups: map[string]*group{}, operations: map[string]*operation{},
-		locks: map[string]LockKind{}, pageSize: 100,
+		cfg:        cfg,
+		resources:  map[string]object{},
+		groups:     map[string]*group{},
+		operations: operations{byID: map[string]*operation{}},
+		buckets:    newBuckets(cfg.Now()),
+		locks:      map[string]LockKind{},
 	}
-	return s, s.load(cfg.Topology)
+	if err := s.load(cfg.Topology); err != nil {
+		return nil, fmt.Errorf("resourcemanager: topology: %w", err)
+	}
+	return s, nil
 }
 
-func (s *Server) put(o object) {
-	id := strings.ToLower(o["id"].(string))
-	if _, ok := s.resources[id]; !ok {
-		s.order = append(s.order, id)
-	}
-	s.resources[id] = clone(o)
-}
-
-// SetResource adds or replaces a machine, interface, network or subnet, given
-// as Resource Manager would answer it.
+// SetResource adds or replaces a machine, interface, network or subnet, given as
+// Resource Manager would answer it: "id" and "properties" are needed, "name" and
+// "type" follow from the id. Nothing checks that what it refers to exists.
 func (s *Server) SetResource(body json.RawMessage) error {
-	var o object
-	if err := json.Unmarshal(body, &o); err != nil {
-		return err
+	o, ok := decodeObject(body)
+	if !ok {
+		return errors.New("resourcemanager: the resource is not a JSON object")
 	}
-	if id, _ := o["id"].(string); id == "" {
-		return errors.New("resourcemanager: a resource has an id")
+	id, _ := o["id"].(string)
+	if _, ok := o["properties"].(object); !ok {
+		return errors.New("resourcemanager: the resource has no properties")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.put(o)
+	return s.put(id, o)
+}
+
+// put stores a resource under its id, which settles its name and type.
+func (s *Server) put(id string, o object) error {
+	p, ok := parsePath(id)
+	if !ok || !p.isItem() || p.Group == "" {
+		return fmt.Errorf("resourcemanager: %q is no resource id", id)
+	}
+	kind, ok := knownType(p)
+	if !ok {
+		return fmt.Errorf("resourcemanager: %s is not imitated here", p.resourceType())
+	}
+	o["id"], o["name"], o["type"] = id, p.Names[len(p.Names)-1], kind
+	s.resources[key(id)] = o
 	return nil
 }
 
-// RemoveResource removes a machine, interface, network or subnet.
+// RemoveResource removes a resource; its children, and what refers to it, stay.
 func (s *Server) RemoveResource(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.resources, strings.ToLower(id))
+	delete(s.resources, key(id))
+	delete(s.groups, key(id))
 }
 
-// SetLock locks a scope; "" unlocks it.
+// SetLock puts a management lock on a scope, a subscription, resource group or
+// resource, and what lies under it; an empty kind takes the lock off.
 func (s *Server) SetLock(scope string, kind LockKind) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if kind == "" {
-		delete(s.locks, strings.ToLower(scope))
-		return
+	scope = strings.TrimRight(scope, "/")
+	delete(s.locks, key(scope))
+	if kind != "" {
+		s.locks[key(scope)] = kind
 	}
-	s.locks[strings.ToLower(scope)] = kind
 }
 
 // Deny makes every action with the prefix, such as
 // "Microsoft.Network/networkSecurityGroups/write", answer AuthorizationFailed.
-func (s *Server) Deny(action string) {
+func (s *Server) Deny(actionPrefix string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.denied = append(s.denied, strings.ToLower(action))
+	s.denied = append(s.denied, strings.ToLower(actionPrefix))
 }
 
-// Supersede makes a competing write take over, cancelling the one under way,
-// instead of being refused.
+// AllowAll takes back every Deny.
+func (s *Server) AllowAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.denied = nil
+}
+
+// Supersede makes a write to a network security group cancel the one under way,
+// which then ends as CanceledAndSupersededDueToAnotherOperation, instead of being
+// refused. Azure does either.
 func (s *Server) Supersede(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.supersede = on
 }
 
-// NSG gives a group as a GET would.
+// NSG gives a network security group as a GET would now.
 func (s *Server) NSG(id string) (json.RawMessage, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g, ok := s.groups[strings.ToLower(id)]
+	g, ok := s.groups[key(id)]
 	if !ok {
 		return nil, false
 	}
 	g.settle(s.cfg.Now())
-	data, err := json.Marshal(s.body(g))
+	data, err := encode(s.renderGroup(g))
 	return data, err == nil
 }
 
-// Writes counts the accepted writes of groups and rules so far.
+// Writes counts the writes of network security groups and of their rules that
+// were accepted so far.
 func (s *Server) Writes() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.writes
-}
-
-// failure is an error as Resource Manager answers it.
-type failure struct {
-	status        int
-	code, message string
-	retryAfter    string
-}
-
-func badRequest(code, format string, args ...any) *failure {
-	return &failure{status: http.StatusBadRequest, code: code, message: fmt.Sprintf(format, args...)}
-}
-
-func notFound(id string) *failure {
-	return &failure{status: http.StatusNotFound, code: "ResourceNotFound", message: fmt.Sprintf("The Resource '%s' was not found.", id)}
-}
-
-func (f *failure) write(w http.ResponseWriter) {
-	if f.retryAfter != "" {
-		w.Header().Set("Retry-After", f.retryAfter)
-	}
-	answer(w, f.status, object{"error": object{"code": f.code, "message": f.message}})
-}
-
-func answer(w http.ResponseWriter, status int, body any) {
-	if body == nil {
-		w.WriteHeader(status)
-		return
-	}
-	data, err := json.Marshal(body)
-	if err != nil {
-		status, data = http.StatusInternalServerError, []byte(`{"error":{"code":"InternalServerError","message":"encoding"}}`)
-	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.WriteHeader(status)
-	_, _ = w.Write(data) // the client is gone: nobody is left to tell
 }

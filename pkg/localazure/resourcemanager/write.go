@@ -1,169 +1,288 @@
 package resourcemanager
 
 import (
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 )
 
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
-
-// groupCall answers GET and PUT of a whole group.
-func (s *Server) groupCall(w http.ResponseWriter, r *http.Request, p path, body object, now time.Time) *failure {
-	g := s.groups[p.id]
-	switch r.Method {
-	case http.MethodGet:
-		if g == nil {
-			return notFound(r.URL.Path)
-		}
-		w.Header().Set("ETag", g.etag)
-		answer(w, http.StatusOK, s.body(g))
-		return nil
-	case http.MethodPut:
-		return s.putGroup(w, r, p, g, body, now)
+// putGroup creates or replaces a whole group: what the body leaves out is gone.
+func (s *Server) putGroup(req request, g *group) (reply, *armError) {
+	p := req.path
+	if err := checkName(p.Names[0]); err != nil {
+		return reply{}, err
 	}
-	return &failure{status: http.StatusMethodNotAllowed, code: "MethodNotAllowed", message: "This is not imitated here."}
+	next, err := s.readGroup(req, g)
+	if err != nil {
+		return reply{}, err
+	}
+	if err := checkPreconditions(req, g); err != nil {
+		return reply{}, err
+	}
+	status := http.StatusCreated
+	if g != nil {
+		if err := s.busy(g, req); err != nil {
+			return reply{}, err
+		}
+		status = http.StatusOK
+		g.extra, g.properties, g.rules = next.extra, next.properties, next.rules
+	} else {
+		g = next
+		s.groups[key(g.id)] = g
+	}
+	for i := range g.rules {
+		g.rules[i].state = updating
+	}
+	g.defaultState = updating
+	header := s.begin(g, req, "PutNetworkSecurityGroupOperation", nil)
+	header.Set("Etag", g.etag)
+	return reply{status: status, header: header, body: s.renderGroup(g)}, nil
 }
 
-func (s *Server) putGroup(w http.ResponseWriter, r *http.Request, p path, g *group, body object, now time.Time) *failure {
-	if match := r.Header.Get("If-Match"); match != "" && match != "*" && (g == nil || match != g.etag) {
-		return &failure{status: http.StatusPreconditionFailed, code: "PreconditionFailed", message: "Precondition failed."}
+// readGroup reads and checks the body of a PUT of a group; g is the one there is.
+func (s *Server) readGroup(req request, g *group) (*group, *armError) {
+	location, err := text(req.object, "location")
+	if err != nil {
+		return nil, err
 	}
-	props, _ := body["properties"].(object)
-	rules := []rule{}
-	list, _ := props["securityRules"].([]any)
+	location = strings.ToLower(strings.ReplaceAll(location, " ", "")) // "West Europe" is westeurope
+	switch {
+	case location == "":
+		return nil, badRequest("LocationRequired", "The location property is required for this definition.")
+	case g != nil && location != g.location:
+		return nil, newError(http.StatusConflict, "InvalidResourceLocation",
+			"The resource '%s' already exists in location '%s' in resource group '%s'. A resource with the same name cannot be created in location '%s'. Please select a new resource name.",
+			g.name, g.location, s.cfg.Topology.ResourceGroup, location)
+	case resourceName.FindString(location) == "":
+		return nil, badRequest("LocationNotAvailableForResourceType", "The provided location '%s' is not available for resource type '%s'.", location, groupType)
+	}
+	properties, ok := req.object["properties"].(object)
+	if !ok && req.object["properties"] != nil {
+		return nil, unparsable("Error converting the value of 'properties' to an object.")
+	}
+	next := &group{
+		id:       s.cfg.Topology.groupID(req.path.Names[0]),
+		name:     req.path.Names[0],
+		location: location,
+		guid:     uuid.NewString(),
+		extra:    without(req.object, computedGroup), properties: without(properties, computedProperties),
+	}
+	if next.rules, err = readRules(next.id, properties["securityRules"]); err != nil {
+		return nil, err
+	}
+	return next, checkRules(next.id, next.rules)
+}
+
+func readRules(groupID string, value any) ([]rule, *armError) {
+	list, ok := value.([]any)
+	if !ok && value != nil {
+		return nil, unparsable("Error converting the value of 'securityRules' to a list.")
+	}
+	rules := make([]rule, 0, len(list))
 	for _, item := range list {
 		o, ok := item.(object)
 		if !ok {
-			return badRequest("InvalidRequestFormat", "A security rule must be an object.")
+			return nil, unparsable("An element of 'securityRules' is no object.")
 		}
-		one := readRule("", o)
-		if f := checkRule(one); f != nil {
-			return f
+		name, err := text(o, "name")
+		if err != nil {
+			return nil, err
 		}
-		rules = append(rules, one)
+		r, err := readRule(name, o)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(rules, func(other rule) bool { return strings.EqualFold(other.name, name) }) {
+			return nil, badRequest("DuplicateResourceName", "Resource %s has two child resources with the same name (%s).", groupID, name)
+		}
+		rules = append(rules, r)
 	}
-	if f := checkRules(rules); f != nil {
-		return f
+	return rules, nil
+}
+
+func readRule(name string, o object) (rule, *armError) {
+	if err := checkName(name); err != nil {
+		return rule{}, err
 	}
-	status := http.StatusOK
-	if g == nil {
-		location, _ := body["location"].(string)
-		g = &group{id: r.URL.Path, name: p.seg[7], location: location, guid: uuid.NewString()}
-		status = http.StatusCreated
-	} else if f := s.compete(g); f != nil {
-		return f
+	properties, ok := o["properties"].(object)
+	if !ok {
+		return rule{}, unparsable("Security rule %s has no properties.", name)
 	}
-	kept := maps.Clone(props)
-	for _, computed := range []string{"securityRules", "defaultSecurityRules", "subnets", "networkInterfaces", "provisioningState", "resourceGuid", "flowLogs"} {
-		delete(kept, computed)
+	return rule{
+		name:       name,
+		extra:      without(o, computedRule),
+		properties: without(properties, []string{"provisioningState"}),
+	}, nil
+}
+
+// without copies an object, leaving out the members named and those that are null.
+func without(o object, members []string) object {
+	out := make(object, len(o))
+	for k, v := range o {
+		if v != nil && !slices.Contains(members, k) {
+			out[k] = v
+		}
 	}
-	if kept == nil {
-		kept = object{}
+	return out
+}
+
+// checkRules checks each rule of a group and all of them together.
+func checkRules(groupID string, rules []rule) *armError {
+	if len(rules) > maxRulesPerGroup {
+		return badRequest("SecurityRuleCountLimitReached", "A security group cannot have more than %d security rules.", maxRulesPerGroup)
 	}
-	g.rules, g.properties, g.tags = rules, kept, body["tags"]
-	s.groups[p.id] = g
-	s.begin(w, g, now, false)
-	answer(w, status, s.body(g))
+	type place struct {
+		inbound  bool
+		priority int
+	}
+	taken := map[place]string{}
+	sources, destinations := 0, 0
+	for _, r := range rules {
+		facts, err := checkRule(groupID+"/securityRules/"+r.name, r.properties)
+		if err != nil {
+			return err
+		}
+		at := place{facts.inbound, facts.priority}
+		if other, ok := taken[at]; ok {
+			return badRequest("SecurityRuleConflict",
+				"Security rule %s conflicts with rule %s. Rules cannot have the same Priority and Direction. To learn more, see aka.ms/nsgrules.", other, r.name)
+		}
+		taken[at] = r.name
+		sources += facts.sources
+		destinations += facts.destinations
+	}
+	if sources > maxPrefixesPerSide || destinations > maxPrefixesPerSide {
+		return badRequest("InvalidSecurityRule",
+			"Security group %s cannot have more than %d source or destination IP addresses and ranges.", groupID, maxPrefixesPerSide)
+	}
 	return nil
 }
 
-// compete says what a write meets while another operation is under way.
-func (s *Server) compete(g *group) *failure {
-	if g.running == nil {
-		return nil
+// checkPreconditions honours If-Match and If-None-Match of a whole group's PUT.
+func checkPreconditions(req request, g *group) *armError {
+	failed := func(header, given string) *armError {
+		current := "none"
+		if g != nil {
+			current = g.etag
+		}
+		return newError(http.StatusPreconditionFailed, "PreconditionFailed",
+			"Precondition failed. Etag provided in %s header %s does not match etag %s of resource %s in NRP data store.", header, given, current, req.path.id())
 	}
-	if s.supersede {
-		g.running.status, g.running.code = "Canceled", "CanceledAndSupersededDueToAnotherOperation"
-		g.running = nil
-		return nil
+	if given := req.Header.Get("If-Match"); given != "" && (g == nil || !matches(given, g.etag)) {
+		return failed("if-match", given)
 	}
-	return &failure{status: http.StatusTooManyRequests, code: "RetryableErrorDueToAnotherOperation", retryAfter: "1",
-		message: "Another operation on this or a dependent resource is in progress."}
+	if given := req.Header.Get("If-None-Match"); given != "" && g != nil && matches(given, g.etag) {
+		return failed("if-none-match", given)
+	}
+	return nil
 }
 
-// begin starts the long-running operation of an accepted write.
-func (s *Server) begin(w http.ResponseWriter, g *group, now time.Time, located bool) {
-	s.writes++
-	op := &operation{id: uuid.NewString(), group: g, doneAt: now.Add(s.cfg.OperationLatency), status: "Succeeded"}
-	s.operations[op.id] = op
-	g.running, g.etag = op, newETag()
-	base := s.cfg.BaseURL + "/subscriptions/" + s.cfg.Topology.Subscription + "/providers/Microsoft.Network/locations/" + g.location
-	w.Header().Set("Azure-AsyncOperation", base+"/operations/"+op.id+"?api-version=2025-05-01")
-	if located {
-		w.Header().Set("Location", base+"/operationResults/"+op.id+"?api-version=2025-05-01")
+// matches compares weakly (RFC 9110, section 8.8.3.2): network resources have
+// weak tags alone.
+func matches(header, etag string) bool {
+	for one := range strings.SplitSeq(header, ",") {
+		one = strings.TrimSpace(one)
+		if one == "*" || strings.TrimPrefix(one, "W/") == strings.TrimPrefix(etag, "W/") {
+			return true
+		}
 	}
+	return false
 }
 
-// ruleCall answers the calls on a group's rules.
-func (s *Server) ruleCall(w http.ResponseWriter, r *http.Request, p path, body object, now time.Time) *failure {
-	g := s.groups["/"+strings.ToLower(strings.Join(p.seg[:8], "/"))]
+// serveRule answers for single rules and lists of them.
+func (s *Server) serveRule(req request) (reply, *armError) {
+	p := req.path
+	var g *group
+	if p.Group != "" {
+		g = s.groups[key(p.parent().id())]
+	}
 	if g == nil {
-		return notFound(r.URL.Path)
+		return reply{}, orphan(req)
 	}
-	kind := "securityRules"
-	rules := g.rules
-	if p.is(8, "defaultSecurityRules") {
-		kind, rules = "defaultSecurityRules", defaultRules()
-	} else if !p.is(8, kind) {
-		return notFound(r.URL.Path)
-	}
-	if len(p.seg) == 9 {
-		var all []any
-		for _, one := range rules {
-			all = append(all, g.render(one, kind))
+	if strings.EqualFold(p.Types[1], "defaultSecurityRules") {
+		if req.Method != http.MethodGet {
+			return reply{}, methodNotAllowed(req)
 		}
-		return s.page(w, r, all)
+		return s.ruleOf(req, g.etag, g.renderDefaults())
 	}
-	i := g.rule(p.seg[9])
 	switch {
-	case kind != "securityRules" || len(p.seg) != 10:
-		return notFound(r.URL.Path)
-	case r.Method == http.MethodGet && i >= 0:
-		w.Header().Set("ETag", g.etag)
-		answer(w, http.StatusOK, g.render(g.rules[i], kind))
-		return nil
-	case r.Method == http.MethodGet:
-		return notFound(r.URL.Path)
-	case r.Method == http.MethodPut:
-		return s.putRule(w, g, i, readRule(p.seg[9], body), now)
-	case r.Method == http.MethodDelete && i < 0:
-		answer(w, http.StatusNoContent, nil)
-		return nil
-	case r.Method == http.MethodDelete:
-		if f := s.compete(g); f != nil {
-			return f
-		}
-		g.rules = slices.Delete(slices.Clone(g.rules), i, i+1)
-		s.begin(w, g, now, true)
-		answer(w, http.StatusAccepted, nil)
-		return nil
+	case req.Method == http.MethodGet:
+		return s.ruleOf(req, g.etag, g.renderRules())
+	case p.isItem() && req.Method == http.MethodPut:
+		return s.putRule(req, g)
+	case p.isItem() && req.Method == http.MethodDelete:
+		return s.deleteRule(req, g)
 	}
-	return &failure{status: http.StatusMethodNotAllowed, code: "MethodNotAllowed", message: "This is not imitated here."}
+	return reply{}, methodNotAllowed(req)
 }
 
-func (s *Server) putRule(w http.ResponseWriter, g *group, i int, one rule, now time.Time) *failure {
-	if f := checkRule(one); f != nil {
-		return f
+// orphan answers a call on a rule whose group is not there.
+func orphan(req request) *armError {
+	parent := req.path.parent()
+	if req.Method == http.MethodPut {
+		return newError(http.StatusNotFound, "ParentResourceNotFound",
+			"Failed to perform 'write' on resource(s) of type '%s', because the parent resource '%s' could not be found.",
+			strings.Join(req.path.Types, "/"), parent.id())
 	}
-	rules, status := slices.Clone(g.rules), http.StatusOK
-	if i >= 0 {
-		rules[i] = one
-	} else {
-		rules, status = append(rules, one), http.StatusCreated
+	return resourceNotFound(parent)
+}
+
+// ruleOf answers a list of rules, or the one that the path names.
+func (s *Server) ruleOf(req request, etag string, all []object) (reply, *armError) {
+	if req.path.isCollection() {
+		return s.page(req, all)
 	}
-	if f := checkRules(rules); f != nil {
-		return f
+	for _, r := range all {
+		if strings.EqualFold(r["name"].(string), req.path.Names[1]) {
+			return reply{status: http.StatusOK, header: http.Header{"Etag": {etag}}, body: r}, nil
+		}
 	}
-	if f := s.compete(g); f != nil {
-		return f
+	return reply{}, childNotFound(req.path.id())
+}
+
+// putRule creates or replaces one rule. If-Match is not looked at: that Azure
+// honours it on a rule is not on record, and nobody should come to rely on it.
+func (s *Server) putRule(req request, g *group) (reply, *armError) {
+	r, err := readRule(req.path.Names[1], req.object)
+	if err != nil {
+		return reply{}, err
+	}
+	rules, status, i := slices.Clone(g.rules), http.StatusOK, g.find(r.name)
+	if i < 0 {
+		rules, status, i = append(rules, rule{name: r.name}), http.StatusCreated, len(rules)
+	}
+	r.name = rules[i].name // a name keeps the case that it was created with
+	rules[i] = r
+	if err := checkRules(g.id, rules); err != nil {
+		return reply{}, err
+	}
+	if err := s.busy(g, req); err != nil {
+		return reply{}, err
 	}
 	g.rules = rules
-	s.begin(w, g, now, false)
-	answer(w, status, g.render(one, "securityRules"))
-	return nil
+	g.mark(i, updating)
+	header := s.begin(g, req, "PutSecurityRuleOperation", nil)
+	return reply{status: status, header: header, body: g.renderRule(g.rules[i], "securityRules")}, nil
+}
+
+// deleteRule starts the removal of one rule, which is in force until the
+// operation has ended.
+func (s *Server) deleteRule(req request, g *group) (reply, *armError) {
+	i := g.find(req.path.Names[1])
+	if i < 0 {
+		return reply{status: http.StatusNoContent}, nil
+	}
+	if err := s.busy(g, req); err != nil {
+		return reply{}, err
+	}
+	name := g.rules[i].name
+	g.mark(i, deleting)
+	header := s.begin(g, req, "DeleteSecurityRuleOperation", func() {
+		if i := g.find(name); i >= 0 {
+			g.rules = slices.Delete(g.rules, i, i+1)
+		}
+	})
+	return reply{status: http.StatusAccepted, header: header}, nil
 }

@@ -1,0 +1,75 @@
+package config_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/portcullis-access/portcullis/pkg/config"
+)
+
+// TestSettingsAreDocumented holds docs/settings.md against the settings.
+func TestSettingsAreDocumented(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("# Settings\n\nAll are app settings of the function app, or variables of the tool's environment.\n\n| Name | Default | Meaning |\n|---|---|---|\n")
+	for _, s := range config.Settings() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", s.Name, s.Default, s.Doc)
+	}
+	const file = "../../docs/settings.md"
+	if os.Getenv("UPDATE_DOCS") != "" {
+		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(have) != b.String() {
+		t.Errorf("%s is not what the settings say: run the test with UPDATE_DOCS=1", file)
+	}
+}
+
+func env(m map[string]string) func(string) (string, bool) {
+	return func(k string) (string, bool) { v, ok := m[k]; return v, ok }
+}
+
+func complete() map[string]string {
+	return map[string]string{
+		"FUNCTIONS_CUSTOMHANDLER_PORT": "8080", "ServiceBus__fullyQualifiedNamespace": "ns.servicebus.windows.net",
+		"Tables__accountName": "acc", "AZURE_SUBSCRIPTION_IDS": "00000000-0000-0000-0000-000000000001",
+		"PORTCULLIS_TENANT_ID": "11111111-1111-1111-1111-111111111111", "PORTCULLIS_AUDIENCES": "api://p",
+	}
+}
+
+func TestACompleteConfigurationLoadsWithItsDefaults(t *testing.T) {
+	c, err := config.Load(env(complete()), config.All)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Tables.Endpoint != "https://acc.table.core.windows.net" || c.Rules.Band.High != 999 || c.ARMEndpoint != "https://management.azure.com" ||
+		c.Issuer != "https://login.microsoftonline.com/11111111-1111-1111-1111-111111111111/v2.0" {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestEveryFaultIsNamedAtOnceAndNoSecret(t *testing.T) {
+	m := complete()
+	m["ServiceBus"] = "Endpoint=sb://x/;SharedAccessKey=hush"
+	m["PORTCULLIS_PRIORITY_BAND"] = "5-9999"
+	m["PORTCULLIS_SHORTEST_DURATION"] = "P1M"
+	delete(m, "AZURE_SUBSCRIPTION_IDS")
+	_, err := config.Load(env(m), config.All)
+	if err == nil {
+		t.Fatal("it loaded")
+	}
+	for _, name := range []string{"ServiceBus__fullyQualifiedNamespace", "PORTCULLIS_PRIORITY_BAND", "PORTCULLIS_SHORTEST_DURATION", "AZURE_SUBSCRIPTION_IDS"} {
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("%s is not named in %v", name, err)
+		}
+	}
+	if strings.Contains(err.Error(), "hush") || strings.Contains(fmt.Sprintf("%v %+v %#v", config.Secret("hush"), config.Secret("hush"), config.Secret("hush")), "hush") {
+		t.Error("a secret shows")
+	}
+}
