@@ -32,7 +32,7 @@ test: vet
 	$(GO) test $(RACE) ./...
 
 vet:
-	@test -z "$$(gofmt -l cmd handlers pkg test)" || { gofmt -l cmd handlers pkg test; echo "gofmt would change the files above"; exit 1; }
+	@test -z "$$(gofmt -l cmd handlers internal pkg test)" || { gofmt -l cmd handlers internal pkg test; echo "gofmt would change the files above"; exit 1; }
 	$(GO) vet ./...
 
 clean:

@@ -2,7 +2,6 @@ package nsg
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,7 +17,8 @@ type Plan struct {
 	// with State, Reason and ClosingAt set.
 	Closing []access.Leg
 	// Put are rules of ours to add or to change, complete; Remove names rules of
-	// ours to remove.
+	// ours to remove. Both take effect in one write of the whole group: a priority
+	// may pass from a removed rule to an added one.
 	Put    []Rule
 	Remove []string
 	// Opening are the Opening legs that the planned rules let through.
@@ -27,78 +27,173 @@ type Plan struct {
 	Blocked []access.Leg
 	// Orphans are those of our rules to be removed that no leg accounts for.
 	Orphans []Rule
+
+	// narrows is set by planning where nothing in the plan can widen; a plan put
+	// together elsewhere is taken to widen.
+	narrows bool
 }
 
 // Empty says whether there is nothing to write to the group.
 func (p Plan) Empty() bool { return len(p.Put) == 0 && len(p.Remove) == 0 }
 
-// Apply gives the group as it would be after the plan; g stays as it is.
+// Widens says whether some write of the plan can let more through than the
+// group does now. It may say so where only the customer's rules prevent it.
+func (p Plan) Widens() bool { return !p.Empty() && !p.narrows }
+
+// Apply gives the group as it would be after the plan; g stays as it is. A
+// changed rule keeps its place in the list, added ones follow at the end, and
+// every other rule is as it was.
 func (p Plan) Apply(g Group) Group {
-	out := slices.DeleteFunc(slices.Clone(g.Rules), func(r Rule) bool {
-		named := func(name string) bool { return strings.EqualFold(name, r.Name) }
-		return slices.ContainsFunc(p.Remove, named) || slices.ContainsFunc(p.Put, func(n Rule) bool { return named(n.Name) })
-	})
-	g.Rules = append(out, p.Put...)
+	put := slices.Clone(p.Put)
+	var out []Rule
+	for _, r := range g.Rules {
+		if i := slices.IndexFunc(put, func(n Rule) bool { return strings.EqualFold(n.Name, r.Name) }); i >= 0 {
+			out, put = append(out, put[i]), slices.Delete(put, i, i+1)
+			continue
+		}
+		if !slices.ContainsFunc(p.Remove, func(name string) bool { return strings.EqualFold(name, r.Name) }) {
+			out = append(out, r)
+		}
+	}
+	g.Rules = append(out, put...)
 	return g
 }
 
-// Plan says what is to be done on the group for the legs at the time. It is a
+// Plan says what is to be done on the group for its legs at the time. It is a
 // function of its arguments: planning again after the plan was applied gives
-// an empty plan.
+// an empty plan, and the order of legs and rules does not matter.
 //
 // Only a leg in state Opening may add to what a group lets through. An Open leg
-// keeps what is there; where its rule is gone it ends, RemovedExternally. Where
-// writing the whole group would lose something of the customer's (g.Loss),
-// nothing opens, and a rule that lets through too much goes as a whole: the
-// legs that shared it end, RemovedExternally, rather than that it stays.
+// keeps what is there; where no rule of ours covers it any more it ends,
+// RemovedExternally. Where a description or a priority was edited, or the rule
+// lets through more, the rule is put right.
+//
+// Where writing the whole group would lose something of the customer's (g.Loss)
+// nothing is put: what is not open yet is blocked, and a rule that lets through
+// too much goes as a whole. The legs that shared it end, RemovedExternally,
+// rather than that the excess stays. A description is not put right there.
 func (s Settings) Plan(g Group, legs []access.Leg, now time.Time) Plan {
-	pl := planner{Settings: s, group: g, now: now, legs: sorted(legs)}
-	pl.split()
+	return s.planned(g, legs, now).out
+}
+
+func (s Settings) planned(g Group, legs []access.Leg, now time.Time) *planner {
+	p := &planner{Settings: s, group: g, now: now, legs: legs}
+	p.readRules()
+	p.readLegs()
 	if g.Loss != "" {
-		return pl.withoutWholeWrite()
+		p.narrowOnly()
+	} else {
+		p.place()
+		p.write()
 	}
-	return pl.plan()
+	byKey := func(a, b access.Leg) int { return cmp.Compare(a.Key(), b.Key()) }
+	slices.SortFunc(p.out.Closing, byKey)
+	slices.SortFunc(p.out.Opening, byKey)
+	slices.SortFunc(p.out.Blocked, byKey)
+	slices.Sort(p.out.Remove)
+	slices.SortFunc(p.out.Orphans, func(a, b Rule) int { return cmp.Compare(a.Name, b.Name) })
+	return p
 }
 
-func sorted(legs []access.Leg) []access.Leg {
-	legs = slices.Clone(legs)
-	slices.SortFunc(legs, func(a, b access.Leg) int { return cmp.Compare(a.Key(), b.Key()) })
-	return legs
-}
-
+// planner is one planning at work.
 type planner struct {
 	Settings
-	group  Group
-	now    time.Time
-	legs   []access.Leg
-	ours   []Rule
-	kept   []access.Leg // Open, and their rule is there
-	asking []access.Leg // Opening, not yet found blocked
+	group Group
+	now   time.Time
+	legs  []access.Leg
+
+	ours     map[string]*Rule // rules that legs account for, by lower-case name
+	matchers map[string]matcher
+	others   []Rule          // all rules but those, in both directions
+	fixed    evaluator       // the inbound ones of them
+	names    map[string]bool // their names, in lower case
+	used     map[int]bool    // inbound priorities: theirs, and ours as they are placed
+
+	open   []access.Leg // Open, and a rule of ours covers them
+	asking []access.Leg // Opening, and nothing wrong with themselves
+	doors  map[door]*site
+	live   []access.Leg // what the planned rules stand for
 	out    Plan
 }
 
-func (p *planner) split() {
-	for _, r := range p.group.Rules {
-		if p.Owns(r) {
-			p.ours = append(p.ours, r)
+func (p *planner) readRules() {
+	p.ours, p.matchers, p.names, p.used = map[string]*Rule{}, map[string]matcher{}, map[string]bool{}, map[int]bool{}
+	for i := range p.group.Rules {
+		r := &p.group.Rules[i]
+		if p.grants(*r) {
+			p.ours[strings.ToLower(r.Name)] = r
+			p.matchers[strings.ToLower(r.Name)] = newMatcher(r)
+			continue
+		}
+		p.others = append(p.others, *r)
+		p.names[strings.ToLower(r.Name)] = true
+		if r.inbound() {
+			p.used[r.Priority] = true
 		}
 	}
-	present := newEvaluator(Group{Rules: p.ours})
+	p.fixed = inOrder(p.others)
+}
+
+// readLegs tells the legs that may stand for a rule from those that must close.
+func (p *planner) readLegs() {
 	for _, l := range p.legs {
 		switch {
 		case !l.Live():
 		case !l.EndTime.After(p.now):
 			p.end(l, access.Expired)
-		case l.State == access.LegOpening && !l.OpenBy.After(p.now):
-			p.end(l, access.NotOpenedInTime)
-		case l.State == access.LegOpening:
-			p.asking = append(p.asking, l)
-		case present.leg(l).Outcome != OutcomeAllowed:
+		case l.State == access.LegOpen && defect(l) == "" && p.covered(l):
+			p.open = append(p.open, l)
+		case l.State == access.LegOpen:
 			p.end(l, access.RemovedExternally)
+		case !l.OpenBy.After(p.now):
+			p.end(l, access.NotOpenedInTime)
+		case defect(l) != "":
+			p.block(l, defect(l))
+		case l.EndTime.After(p.now.Add(p.MaxGrant + clockSkew)):
+			// Its rule would count as a forgery from the first moment.
+			p.block(l, "its end is further ahead than the longest grant allowed")
 		default:
-			p.kept = append(p.kept, l)
+			p.asking = append(p.asking, l)
 		}
 	}
+	// The order in which they ask for what is scarce: first come, first served.
+	slices.SortFunc(p.asking, func(a, b access.Leg) int {
+		return cmp.Or(a.OpenBy.Compare(b.OpenBy), cmp.Compare(a.Key(), b.Key()))
+	})
+}
+
+// covered says whether one rule of ours in the group covers the leg.
+func (p *planner) covered(l access.Leg) bool {
+	for _, m := range p.matchers {
+		if m.coversLeg(l) {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *matcher) coversLeg(l access.Leg) bool {
+	return m.covers(l.Source, l.Destinations, l.Port, l.Protocol)
+}
+
+// defect says what is wrong with a leg whose rule would let through something
+// else than anybody decided; "" for nothing. What was recorded is not trusted
+// to be what was once checked.
+func defect(l access.Leg) string {
+	switch src := l.Source; {
+	case l.VM == "" || len(l.Destinations) == 0:
+		return "the record names no virtual machine or no address of it"
+	case !src.IsValid() || src != src.Masked() || src.Bits() == 0 || src.Addr().Is4In6():
+		return "the record's source is not an address or a range of them"
+	case l.Port == 0 || l.Protocol != access.TCP && l.Protocol != access.UDP && l.Protocol != access.AnyProtocol:
+		return "the record names no port or no protocol"
+	}
+	for _, d := range l.Destinations {
+		if d.BitLen() != l.Source.Addr().BitLen() || d.Is4In6() || d.Zone() != "" || d.IsUnspecified() {
+			return "the record's source and destinations are not addresses of one family"
+		}
+	}
+	return ""
 }
 
 func (p *planner) end(l access.Leg, reason access.StatusReason) {
@@ -106,134 +201,72 @@ func (p *planner) end(l access.Leg, reason access.StatusReason) {
 	p.out.Closing = append(p.out.Closing, l)
 }
 
-func (p *planner) block(l access.Leg, format string, args ...any) {
-	l.BlockedBy = fmt.Sprintf(format, args...)
+func (p *planner) block(l access.Leg, why string) {
+	l.BlockedBy = why
 	p.out.Blocked = append(p.out.Blocked, l)
 }
 
-func (p *planner) withoutWholeWrite() Plan {
-	for _, l := range p.asking {
-		p.block(l, "writing this network security group as a whole would lose %s, which this version does not know: nothing is opened here until it is updated", p.group.Loss)
-	}
-	var stay []Rule
-	for _, r := range p.ours {
-		if len(p.Residue(Group{Rules: []Rule{r}}, p.kept, p.now)) == 0 && strings.EqualFold(string(r.Access), string(Allow)) {
-			stay = append(stay, r)
-		} else {
-			p.remove(r)
+// write compares what is wanted with what is there.
+func (p *planner) write() {
+	p.out.narrows = true
+	wanted := map[string]bool{}
+	for _, s := range p.sites() {
+		if len(s.legs) == 0 {
+			continue
 		}
-	}
-	left := newEvaluator(Group{Rules: stay})
-	for _, l := range p.kept {
-		if left.leg(l).Outcome != OutcomeAllowed {
-			p.end(l, access.RemovedExternally)
+		want := p.rule(s.door, s.legs)
+		want.Priority = s.priority
+		wanted[strings.ToLower(want.Name)] = true
+		if s.have != nil {
+			want.Name = s.have.Name // as Resource Manager knows it
 		}
-	}
-	return p.out
-}
-
-func (p *planner) plan() Plan {
-	var rules []Rule
-	for {
-		var blocked []access.Leg
-		rules, blocked = p.place()
-		for _, l := range blocked {
-			p.asking = slices.DeleteFunc(p.asking, func(a access.Leg) bool { return a.Key() == l.Key() })
-			p.out.Blocked = append(p.out.Blocked, l)
-		}
-		if len(blocked) == 0 {
-			break
-		}
-	}
-	p.out.Opening = p.asking
-	for _, want := range rules {
-		i := slices.IndexFunc(p.ours, func(r Rule) bool { return strings.EqualFold(r.Name, want.Name) })
-		if i < 0 || !same(p.ours[i], want) {
+		if s.have == nil || !same(*s.have, want) {
 			p.out.Put = append(p.out.Put, want)
+			p.out.narrows = p.out.narrows && p.within(s, want)
 		}
 	}
-	for _, r := range p.ours {
-		if !slices.ContainsFunc(rules, func(w Rule) bool { return strings.EqualFold(w.Name, r.Name) }) {
+	for name, r := range p.ours {
+		if !wanted[name] {
 			p.remove(r)
 		}
 	}
-	return p.out
 }
 
-func (p *planner) remove(r Rule) {
+// within says whether a rule surely lets through no more than the one that it
+// replaces: no other traffic, and at no earlier place.
+func (p *planner) within(s *site, want Rule) bool {
+	if s.have == nil || want.Priority < s.have.Priority {
+		return false
+	}
+	have := p.matchers[strings.ToLower(s.have.Name)]
+	return !slices.ContainsFunc(s.legs, func(l access.Leg) bool { return !have.coversLeg(l) })
+}
+
+func (p *planner) remove(r *Rule) {
 	p.out.Remove = append(p.out.Remove, r.Name)
+	p.out.narrows = p.out.narrows && !r.denies()
 	if !slices.ContainsFunc(p.legs, func(l access.Leg) bool { return strings.EqualFold(p.ruleName(doorOf(l)), r.Name) }) {
-		p.out.Orphans = append(p.out.Orphans, r)
+		p.out.Orphans = append(p.out.Orphans, *r)
 	}
 }
 
 // same says whether a rule that is there means and states what is wanted.
 func same(have, want Rule) bool {
-	return strings.EqualFold(string(have.Access), string(want.Access)) && strings.EqualFold(have.Protocol, want.Protocol) &&
+	return have.allows() && strings.EqualFold(have.Protocol, want.Protocol) &&
 		have.Priority == want.Priority && have.Description == want.Description &&
 		len(have.SourceASGs) == 0 && len(have.DestinationASGs) == 0 &&
 		samePrefixes(have.Sources, want.Sources) && samePrefixes(have.Destinations, want.Destinations) &&
 		slices.Equal(have.SourcePorts, want.SourcePorts) && slices.Equal(have.DestinationPorts, want.DestinationPorts)
 }
 
-func samePrefixes(a, b []string) bool {
+// samePrefixes compares what the lists mean: Resource Manager may give a prefix
+// back in another form or order.
+func samePrefixes(have, want []string) bool {
 	read := func(list []string) ([]netip.Prefix, bool) {
-		out, all, tagged := readPrefixes(list, nil)
-		slices.SortFunc(out, func(x, y netip.Prefix) int {
-			return cmp.Or(x.Addr().Compare(y.Addr()), cmp.Compare(x.Bits(), y.Bits()))
-		})
-		return out, !all && !tagged
+		a := readAddresses(list, nil)
+		return sortedPrefixes(a.prefixes), a.exact
 	}
-	x, okx := read(a)
-	y, oky := read(b)
-	return okx && oky && slices.Equal(x, y)
-}
-
-// Residue gives our rules in the group that let through something that no live
-// leg covers at the time. An ended leg is gone only when there is none.
-func (s Settings) Residue(g Group, legs []access.Leg, now time.Time) []Rule {
-	type place struct {
-		dest netip.Addr
-		port uint16
-	}
-	at := map[place][]access.Leg{}
-	for _, l := range legs {
-		if l.Live() && l.EndTime.After(now) {
-			for _, d := range l.Destinations {
-				at[place{d, l.Port}] = append(at[place{d, l.Port}], l)
-			}
-		}
-	}
-	covered := func(r *Rule) bool {
-		m := newMatcher(r)
-		if m.anySource || m.srcTagged || m.anyDst || m.dstTagged {
-			return false
-		}
-		for _, ports := range m.ports {
-			if ports.low != ports.high {
-				return false
-			}
-			for _, d := range m.dests {
-				if !d.IsSingleIP() {
-					return false
-				}
-				for _, src := range m.sources {
-					if !slices.ContainsFunc(at[place{d.Addr(), ports.low}], func(l access.Leg) bool {
-						return access.PrefixContains(l.Source, src) && (l.Protocol == access.AnyProtocol ||
-							l.Protocol == access.TCP && !m.udp || l.Protocol == access.UDP && !m.tcp)
-					}) {
-						return false
-					}
-				}
-			}
-		}
-		return true
-	}
-	var out []Rule
-	for i := range g.Rules {
-		if r := &g.Rules[i]; s.Owns(*r) && !strings.EqualFold(string(r.Access), string(Deny)) && !covered(r) {
-			out = append(out, *r)
-		}
-	}
-	return out
+	h, exact := read(have)
+	w, _ := read(want)
+	return exact && slices.Equal(h, w)
 }

@@ -2,11 +2,12 @@ package nsg
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
+	"encoding/base32"
 	"fmt"
 	"net/netip"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,8 +19,8 @@ import (
 const clockSkew = 5 * time.Minute
 
 const (
-	maxNameInRule        = 24 // of the VM's name, in a rule's name
-	maxNameInDescription = 40 // and in its description
+	maxNameInRule        = 20 // of the VM's name, in a rule's name: 79 in all at most
+	maxNameInDescription = 40 // and in its description: 133 in all at most
 )
 
 func (s Settings) prefix() string { return "Portcullis-" + s.Installation + "-" }
@@ -29,11 +30,24 @@ func (s Settings) prefix() string { return "Portcullis-" + s.Installation + "-" 
 // after the installation keeps "a" from owning the rules of "ab".
 func (s Settings) Owns(r Rule) bool {
 	p := s.prefix()
-	return strings.EqualFold(string(r.Direction), string(Inbound)) && len(r.Name) > len(p) && strings.EqualFold(r.Name[:len(p)], p)
+	return r.inbound() && len(r.Name) > len(p) && strings.EqualFold(r.Name[:len(p)], p)
+}
+
+// accessRuleName is how the names of our just-in-time rules end.
+var accessRuleName = regexp.MustCompile(`(?i)-[0-9]{1,5}-(?:tcp|udp|any)-[a-z2-7]{16}$`)
+
+// grants says whether a rule of ours is one that legs account for: any that is
+// no deny, and a just-in-time rule that was turned into a deny because it could
+// not be removed. Any other deny of ours is not; it goes by a recorded decision,
+// because absence never opens.
+func (s Settings) grants(r Rule) bool {
+	return s.Owns(r) && (!r.denies() || accessRuleName.MatchString(r.Name))
 }
 
 // door is what one rule of ours lets through, but for the sources: one port of
-// one VM at given addresses (of one family, as a rule cannot mix them).
+// one VM at given addresses (of one family, as a rule cannot mix them). Legs
+// that differ in the addresses are behind different doors, so that no rule lets
+// through a source and a destination that no single leg has together.
 type door struct {
 	vm       access.ResourceID
 	dests    string // sorted, comma-separated: comparable
@@ -42,12 +56,10 @@ type door struct {
 }
 
 func doorOf(l access.Leg) door {
-	dests := slices.Clone(l.Destinations)
-	slices.SortFunc(dests, netip.Addr.Compare)
-	dests = slices.Compact(dests)
-	names := make([]string, len(dests))
-	for i, d := range dests {
-		names[i] = d.String()
+	dests := slices.SortedFunc(slices.Values(l.Destinations), netip.Addr.Compare)
+	var names []string
+	for _, d := range slices.Compact(dests) {
+		names = append(names, d.String())
 	}
 	return door{l.VM, strings.Join(names, ","), l.Port, l.Protocol}
 }
@@ -61,7 +73,8 @@ func (s Settings) ruleName(d door) string {
 		proto = strings.ToLower(string(d.protocol))
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%d\n%s", d.vm, d.dests, d.port, d.protocol))
-	return fmt.Sprintf("%s%s-%d-%s-%s", s.prefix(), plain(d.vm.Name(), maxNameInRule), d.port, proto, hex.EncodeToString(sum[:6]))
+	hash := strings.ToLower(base32.StdEncoding.EncodeToString(sum[:10]))
+	return fmt.Sprintf("%s%s-%d-%s-%s", s.prefix(), plain(d.vm.Name(), maxNameInRule), d.port, proto, hash)
 }
 
 // plain keeps of a name what any rule's name and description may hold.
@@ -75,7 +88,7 @@ func plain(name string, most int) string {
 	return out[:min(len(out), most)]
 }
 
-// rule makes the door's rule for the live legs behind it.
+// rule makes the door's rule, but for its priority, for the live legs behind it.
 func (s Settings) rule(d door, legs []access.Leg) Rule {
 	var sources []netip.Prefix
 	var earliest time.Time
@@ -85,42 +98,20 @@ func (s Settings) rule(d door, legs []access.Leg) Rule {
 			earliest = l.EndTime
 		}
 	}
-	protocol := "*"
+	r := Rule{
+		Name: s.ruleName(d), Description: s.description(d, earliest), Direction: Inbound, Access: Allow, Protocol: "*",
+		SourcePorts: []string{"*"}, Destinations: d.destinations(), DestinationPorts: []string{strconv.Itoa(int(d.port))},
+	}
 	switch d.protocol {
 	case access.TCP:
-		protocol = "Tcp"
+		r.Protocol = "Tcp"
 	case access.UDP:
-		protocol = "Udp"
+		r.Protocol = "Udp"
 	}
-	return Rule{
-		Name: s.ruleName(d), Description: s.description(d, earliest), Direction: Inbound, Access: Allow, Protocol: protocol,
-		Sources: union(sources), SourcePorts: []string{"*"}, Destinations: d.destinations(), DestinationPorts: []string{fmt.Sprint(d.port)},
+	for _, p := range union(sources) {
+		r.Sources = append(r.Sources, access.FormatPrefix(p))
 	}
-}
-
-// union drops what another prefix contains: Resource Manager refuses
-// overlapping prefixes in one rule, and they would say nothing.
-func union(list []netip.Prefix) []string {
-	list = slices.Clone(list)
-	slices.SortFunc(list, func(a, b netip.Prefix) int {
-		if c := a.Addr().Compare(b.Addr()); c != 0 {
-			return c
-		}
-		return a.Bits() - b.Bits()
-	})
-	var kept []netip.Prefix
-	for _, p := range list {
-		// Sorted by address and then by width, a containing prefix is the last kept.
-		if len(kept) > 0 && access.PrefixContains(kept[len(kept)-1], p) {
-			continue
-		}
-		kept = append(kept, p)
-	}
-	out := make([]string, len(kept))
-	for i, p := range kept {
-		out[i] = access.FormatPrefix(p)
-	}
-	return out
+	return r
 }
 
 func (s Settings) description(d door, deadline time.Time) string {
@@ -128,7 +119,7 @@ func (s Settings) description(d door, deadline time.Time) string {
 		plain(d.vm.Name(), maxNameInDescription), d.port, d.protocol, deadline.UTC().Truncate(time.Second).Format(time.RFC3339))
 }
 
-var descriptionPattern = regexp.MustCompile(`^Portcullis ([a-z0-9]{1,20}): just-in-time access to [a-z0-9._-]{1,40} [0-9]{1,5}/(?:TCP|UDP|\*) until ([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)$`)
+var descriptionPattern = regexp.MustCompile(`^Portcullis ([a-z0-9]{1,20}): just-in-time access to [a-z0-9._-]{1,40} ([1-9][0-9]{0,4})/(?:TCP|UDP|\*) until ([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)$`)
 
 // Deadline reads the earliest deadline that a rule of ours states; false for
 // anything that is not exactly what this installation writes.
@@ -140,7 +131,10 @@ func (s Settings) Deadline(r Rule) (time.Time, bool) {
 	if m == nil || m[1] != s.Installation {
 		return time.Time{}, false
 	}
-	t, err := time.Parse(time.RFC3339, m[2])
+	if _, err := strconv.ParseUint(m[2], 10, 16); err != nil {
+		return time.Time{}, false
+	}
+	t, err := time.Parse(time.RFC3339, m[3])
 	return t, err == nil
 }
 
@@ -151,12 +145,13 @@ func (s Settings) RuleExpired(r Rule, now time.Time) bool {
 	return !ok || !t.After(now) || t.After(now.Add(s.MaxGrant+clockSkew))
 }
 
-// Expired gives our rules in the group that let something through and have
-// expired by their own description: what is closed when nothing else is known.
+// Expired gives our rules in the group that have expired by their own
+// description: what is closed when nothing else is known. A deny is never among
+// them, as removing one closes nothing.
 func (s Settings) Expired(g Group, now time.Time) []Rule {
 	var out []Rule
 	for _, r := range g.Rules {
-		if s.Owns(r) && !strings.EqualFold(string(r.Access), string(Deny)) && s.RuleExpired(r, now) {
+		if s.Owns(r) && !r.denies() && s.RuleExpired(r, now) {
 			out = append(out, r)
 		}
 	}
