@@ -69,7 +69,7 @@ func message(t *testing.T, body, id string, attempts string) customhandler.Invoc
 	t.Helper()
 	meta := map[string]any{"MessageId": `"` + id + `"`}
 	if attempts != "" {
-		meta["ApplicationProperties"] = map[string]any{handlers.AttemptsProperty: json.RawMessage(attempts)}
+		meta["ApplicationProperties"] = map[string]any{broker.AttemptsProperty: json.RawMessage(attempts)}
 	}
 	data, err := json.Marshal(map[string]any{"Data": map[string]any{"msg": base64.StdEncoding.EncodeToString([]byte(body))}, "Metadata": meta})
 	if err != nil {

@@ -16,10 +16,6 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/customhandler"
 )
 
-// AttemptsProperty is the application property in which a request message
-// counts the attempts made at it.
-const AttemptsProperty = "portcullis-attempts"
-
 // Requests decides requests and records what is none.
 type Requests interface {
 	Submit(ctx context.Context, req access.Request) (access.Record, error)
@@ -105,7 +101,7 @@ func queueRequest(in customhandler.Invocation, hash string) (access.Request, err
 // later sends the message again, delayed; once it was tried often enough it is
 // left to the dead-letter queue, by failing.
 func (h *RequestAccess) later(ctx context.Context, in customhandler.Invocation, cause error) error {
-	attempts, err := strconv.Atoi(in.Property(AttemptsProperty))
+	attempts, err := strconv.Atoi(in.Property(broker.AttemptsProperty))
 	if err != nil || attempts < 0 {
 		attempts = 0
 	}

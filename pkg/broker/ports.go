@@ -200,6 +200,10 @@ type Rejection struct {
 // MaxExcerpt bounds the excerpt of a rejected body, in bytes.
 const MaxExcerpt = 32 << 10
 
+// AttemptsProperty is the application property in which a request message that
+// is sent again counts the attempts made at it.
+const AttemptsProperty = "portcullis-attempts"
+
 // Outbox sends messages about requests.
 type Outbox interface {
 	// Reject sends the rejection to access-rejected.

@@ -23,10 +23,6 @@ import (
 // give up on a broker that is gone.
 const sendTimeout = 20 * time.Second
 
-// AttemptsProperty is the application property that counts the attempts made at
-// a request message.
-const AttemptsProperty = "portcullis-attempts"
-
 // Queues names the queues.
 type Queues struct{ Requests, Reconcile, Rejected string }
 
@@ -73,7 +69,7 @@ func (s *Sender) Retry(ctx context.Context, messageID string, body []byte, attem
 	m := message(body)
 	m.MessageID = &messageID
 	m.ScheduledEnqueueTime = to.Ptr(at.UTC())
-	m.ApplicationProperties = map[string]any{AttemptsProperty: int64(attempts)}
+	m.ApplicationProperties = map[string]any{broker.AttemptsProperty: int64(attempts)}
 	return s.send(ctx, s.queues.Requests, m)
 }
 
