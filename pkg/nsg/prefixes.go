@@ -31,6 +31,9 @@ func intersect(a, b []netip.Prefix) []netip.Prefix {
 
 // subtract gives what is in a and in nothing of b.
 func subtract(a, b []netip.Prefix) []netip.Prefix {
+	if slices.Equal(a, b) {
+		return nil // the common case: what a rule may match it surely matches
+	}
 	var out []netip.Prefix
 	for _, p := range a {
 		out = carve(out, p, b)
