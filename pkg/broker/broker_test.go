@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/broker/brokertest"
 	"github.com/portcullis-access/portcullis/pkg/nsg"
 )
 
@@ -313,4 +314,35 @@ func TestALossyGroupOpensNothingAndStillCloses(t *testing.T) {
 		t.Errorf("a lossy group was written: %+v", s)
 	}
 	w.expectShut()
+}
+
+// TestNoLegWithoutItsCloseOnTheWay cuts Submit off at every call: from the
+// moment a leg is written anybody may open it, so its close is scheduled before.
+func TestNoLegWithoutItsCloseOnTheWay(t *testing.T) {
+	seen := 0
+	for at := 1; at < 30; at++ {
+		w := newWorld(t)
+		w.faults.FailAt, w.faults.After = at, true
+		_, err := w.submitter.Submit(context.Background(), ask("1", alice, time.Hour))
+		w.faults.Reset()
+		sent := w.bus.Take(w.now.Add(time.Hour))
+		for _, id := range []access.ResourceID{onNIC, onWeb} {
+			legs, legErr := w.store.Legs(context.Background(), id)
+			if legErr != nil {
+				t.Fatal(legErr)
+			}
+			for _, l := range legs {
+				seen++
+				if !slices.ContainsFunc(sent, func(p brokertest.Prompted) bool { return p.NSG == id && p.At.Equal(l.EndTime) }) {
+					t.Errorf("cut at %d: a leg on %s and no close scheduled", at, id.Name())
+				}
+			}
+		}
+		if err == nil {
+			break
+		}
+	}
+	if seen == 0 {
+		t.Error("no cut left a leg behind: the test proves nothing")
+	}
 }
