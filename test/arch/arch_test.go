@@ -32,9 +32,10 @@ var allowed = map[string][]string{
 	"test/demo":                    {"pkg/", "internal/connect"},
 	"test/arch":                    {},
 	"pkg/localazure":               {"pkg/localazure/"},
-	"pkg/localazure/functionshost": {},
-	"pkg/localazure/servicebus":    {"pkg/localazure/servicebus/"},
-	"pkg/localazure/tables":        {"pkg/localazure/tables/"},
+	"pkg/localazure/fault":         {},
+	"pkg/localazure/functionshost": {"pkg/localazure/fault"},
+	"pkg/localazure/servicebus":    {"pkg/localazure/servicebus/", "pkg/localazure/fault"},
+	"pkg/localazure/tables":        {"pkg/localazure/tables/", "pkg/localazure/fault"},
 }
 
 // The SDKs of Azure live at the edge alone; the domain knows the standard
