@@ -53,13 +53,16 @@ type Verifier struct {
 }
 
 // NewVerifier makes a Verifier; keys are fetched when the first token comes,
-// and again when an unknown key signs one. client fetches them.
+// and again when an unknown key signs one, at most once a minute. client
+// fetches them.
 func NewVerifier(cfg Config, client *http.Client) (*Verifier, error) {
 	u, err := url.Parse(cfg.JWKSURL)
 	if err != nil || u.Scheme != "https" || cfg.Issuer == "" || len(cfg.Audiences) == 0 || cfg.TenantID == "" || client == nil {
 		return nil, errors.New("identity: an issuer, an https URL of its keys, an audience, a tenant and a client are required")
 	}
-	keys := oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), client), cfg.JWKSURL)
+	fetch := *client
+	fetch.Transport = &recentKeys{next: client.Transport}
+	keys := oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), &fetch), cfg.JWKSURL)
 	return &Verifier{cfg, oidc.NewVerifier(cfg.Issuer, keys, &oidc.Config{
 		// The audience is checked below, as there may be more than one. Naming the
 		// algorithm keeps a token from choosing its own.
@@ -68,7 +71,8 @@ func NewVerifier(cfg Config, client *http.Client) (*Verifier, error) {
 }
 
 // Verify gives who calls. Errors: unauthenticated, with reason token_missing,
-// token_invalid or token_incomplete; unavailable while the keys cannot be had.
+// token_invalid, token_expired or token_incomplete; unavailable while the keys
+// cannot be had.
 func (v *Verifier) Verify(ctx context.Context, r *http.Request) (Caller, error) {
 	raw, err := token(r)
 	if err != nil {
@@ -78,6 +82,9 @@ func (v *Verifier) Verify(ctx context.Context, r *http.Request) (Caller, error) 
 	if err != nil {
 		if strings.Contains(err.Error(), "fetching keys") {
 			return Caller{}, access.Wrap(err, access.Unavailable, "keys_unavailable", "the issuer's keys cannot be had now")
+		}
+		if _, expired := errors.AsType[*oidc.TokenExpiredError](err); expired {
+			return Caller{}, access.Wrap(err, access.Unauthenticated, "token_expired", "the token has expired: sign in again")
 		}
 		return Caller{}, invalid(err)
 	}
@@ -111,7 +118,7 @@ func (v *Verifier) Verify(ctx context.Context, r *http.Request) (Caller, error) 
 }
 
 func invalid(cause error) error {
-	return access.Wrap(cause, access.Unauthenticated, "token_invalid", "the token is not valid here: wrong issuer, audience or tenant, or expired")
+	return access.Wrap(cause, access.Unauthenticated, "token_invalid", "the token is not valid here: wrong issuer, signature, audience or tenant, or not yet valid")
 }
 
 // token finds the one token of the request.
