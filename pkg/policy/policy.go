@@ -49,7 +49,7 @@ type Port struct {
 	MaxDuration time.Duration
 }
 
-var requestorPattern = regexp.MustCompile(`^(\*|oid:[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[^\s:*\p{C}]{1,256})$`)
+var requestorPattern = regexp.MustCompile(`^(\*|oid:[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[^:*\p{C}\p{Z}]{1,256})$`)
 
 // Validate refuses a policy that is incomplete or says two things at once, as
 // an invalid_argument error that names every fault.
@@ -130,8 +130,20 @@ func (p AccessPolicy) admits(r access.Requestor) bool {
 			return true
 		}
 		if id, ok := strings.CutPrefix(entry, "oid:"); ok {
-			return !r.Asserted && r.ObjectID != "" && strings.EqualFold(id, r.ObjectID)
+			return !r.Asserted && r.ObjectID != "" && foldASCII(id) == foldASCII(r.ObjectID)
 		}
-		return r.Name != "" && strings.EqualFold(entry, r.Name)
+		return r.Name != "" && foldASCII(entry) == foldASCII(r.Name)
 	})
+}
+
+// foldASCII puts the ASCII letters into lower case and leaves all others as
+// they are. strings.EqualFold would take the Kelvin sign for a k, and so admit
+// whoever can register a name that only looks like one in the list.
+func foldASCII(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
 }
