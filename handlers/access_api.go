@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"path"
+	"regexp"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/accessjson"
@@ -28,7 +30,9 @@ type Views interface {
 	View(ctx context.Context, id access.RequestID) (access.Record, []access.Leg, error)
 }
 
-// AccessAPI is the HTTP API.
+// AccessAPI is the HTTP API: POST /api/access-requests, GET
+// /api/access-requests/{id}, and GET /api/schemas/access-request, the one that
+// needs no token. Errors are problem documents (RFC 9457).
 type AccessAPI struct {
 	requests   Requests
 	views      Views
@@ -37,7 +41,7 @@ type AccessAPI struct {
 	routes     *http.ServeMux
 }
 
-// NewAccessAPI makes the API.
+// NewAccessAPI makes the API; every part is required.
 func NewAccessAPI(requests Requests, views Views, identities Identities, log *slog.Logger) (*AccessAPI, error) {
 	if requests == nil || views == nil || identities == nil || log == nil {
 		return nil, errors.New("handlers: the access API lacks a part")
@@ -47,10 +51,9 @@ func NewAccessAPI(requests Requests, views Views, identities Identities, log *sl
 	a.routes.HandleFunc("GET /api/access-requests/{id}", a.show)
 	a.routes.HandleFunc("GET /api/schemas/access-request", a.schema)
 	a.routes.HandleFunc("/api/access-requests", methods("POST"))
-	a.routes.HandleFunc("/api/access-requests/{id}", methods("GET"))
-	a.routes.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		a.problem(w, r, access.Errorf(access.NotFound, "route_unknown", "there is nothing at this address"))
-	})
+	a.routes.HandleFunc("/api/access-requests/{id}", methods("GET, HEAD"))
+	a.routes.HandleFunc("/api/schemas/access-request", methods("GET, HEAD"))
+	a.routes.HandleFunc("/", a.unknown)
 	return a, nil
 }
 
@@ -58,7 +61,17 @@ func NewAccessAPI(requests Requests, views Views, identities Identities, log *sl
 func (a *AccessAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
+	// A path with dot segments or empty ones is no address here; the mux would
+	// redirect the caller to what it takes it for.
+	if p := r.URL.EscapedPath(); p != path.Clean(p) {
+		a.unknown(w, r)
+		return
+	}
 	a.routes.ServeHTTP(w, r)
+}
+
+func (a *AccessAPI) unknown(w http.ResponseWriter, r *http.Request) {
+	a.problem(w, r, access.Errorf(access.NotFound, "route_unknown", "there is nothing at this address"))
 }
 
 func methods(allow string) http.HandlerFunc {
@@ -79,53 +92,79 @@ func (a *AccessAPI) create(w http.ResponseWriter, r *http.Request) {
 		a.problem(w, r, err)
 		return
 	}
-	req, err := httpRequest(w, r, caller)
+	req, mayRepeat, err := httpRequest(w, r, caller)
 	if err != nil {
 		a.problem(w, r, err)
 		return
 	}
 	rec, err := a.requests.Submit(r.Context(), req)
 	if err != nil {
-		a.problem(w, r, err)
+		// A refusal is recorded, and is to be seen at the request's own address.
+		a.problemAt(w, r, err, address(access.NewRequestID(req.RequestedBy, req.ClientID)))
 		return
 	}
-	w.Header().Set("Location", "/api/access-requests/"+string(rec.ID))
-	write(w, http.StatusAccepted, "application/json", accessjson.View(rec, rec.Legs()))
+	// A repeat shows what became of the request since. What was accepted stays
+	// accepted if that cannot be read now: then as it was recorded.
+	legs := rec.Legs()
+	if mayRepeat {
+		if now, current, err := a.views.View(r.Context(), rec.ID); err == nil {
+			rec, legs = now, current
+		} else {
+			a.log.WarnContext(r.Context(), "accepted, but cannot be read back", "request", rec.ID, "error", err)
+		}
+	}
+	w.Header().Set("Location", address(rec.ID))
+	write(w, http.StatusAccepted, "application/json", accessjson.View(rec, legs))
 }
 
-func httpRequest(w http.ResponseWriter, r *http.Request, caller identity.Caller) (access.Request, error) {
+func address(id access.RequestID) string { return "/api/access-requests/" + string(id) }
+
+// httpRequest reads the request. mayRepeat says that its sender named it, so
+// that it may have come before.
+func httpRequest(w http.ResponseWriter, r *http.Request, caller identity.Caller) (req access.Request, mayRepeat bool, err error) {
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
-		return access.Request{}, access.Errorf(access.InvalidArgument, "content_type_invalid", "send the request as application/json")
+		return access.Request{}, false, access.Errorf(access.InvalidArgument, "content_type_invalid", "send the request as application/json")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, accessjson.MaxBody))
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
-		return access.Request{}, access.Errorf(access.InvalidArgument, "body_too_large", "the request has more than %d bytes", accessjson.MaxBody)
+		return access.Request{}, false, access.Errorf(access.InvalidArgument, "body_too_large", "the request has more than %d bytes", accessjson.MaxBody)
 	}
 	if err != nil {
-		return access.Request{}, access.Wrap(err, access.InvalidArgument, "body_unreadable", "the request could not be read")
+		return access.Request{}, false, access.Wrap(err, access.InvalidArgument, "body_unreadable", "the request could not be read")
 	}
 	m, err := accessjson.DecodeRequest(body)
 	if err != nil {
-		return access.Request{}, err
+		return access.Request{}, false, err
 	}
 	if m.Requestor != "" {
-		return access.Request{}, access.Errorf(access.InvalidArgument, "requestor_not_allowed_here", "leave requestor out: it is who your token names")
+		return access.Request{}, false, access.Errorf(access.InvalidArgument, "requestor_not_allowed_here", "leave requestor out: it is who your token names")
 	}
-	id := m.ID
-	if id == "" {
-		id = r.Header.Get("Idempotency-Key")
-	}
-	if id == "" {
-		id = rand.Text()
-	}
-	if len(id) > 128 {
-		return access.Request{}, access.Errorf(access.InvalidArgument, "id_invalid", "an id has at most 128 characters")
+	id, mayRepeat, err := clientID(m.ID, r.Header.Values("Idempotency-Key"))
+	if err != nil {
+		return access.Request{}, false, err
 	}
 	return access.Request{
 		ClientID: id, Requestor: access.Requestor{Name: caller.Name, ObjectID: caller.ObjectID},
 		RequestedBy:   access.Sender{Channel: access.ChannelHTTP, Principal: caller.Principal(), Name: caller.Name},
 		Justification: m.Justification, Ticket: m.Ticket, Ports: m.Ports, BodyHash: accessjson.Hash(body),
-	}, nil
+	}, mayRepeat, nil
+}
+
+// idempotencyKey is what the id in a body may be, too.
+var idempotencyKey = regexp.MustCompile(`^[\x21-\x7e]{1,128}$`)
+
+// clientID is the id of the body, or else the key in the header, or else one
+// that makes every call a request of its own.
+func clientID(body string, keys []string) (id string, named bool, err error) {
+	switch {
+	case body != "":
+		return body, true, nil
+	case len(keys) == 0:
+		return rand.Text(), false, nil
+	case len(keys) > 1 || !idempotencyKey.MatchString(keys[0]):
+		return "", false, access.Errorf(access.InvalidArgument, "id_invalid", "an Idempotency-Key is one of 1 to 128 printable ASCII characters without spaces")
+	}
+	return keys[0], true, nil
 }
 
 // show handles GET /api/access-requests/{id}. With ?channel=queue the id is the

@@ -39,17 +39,23 @@ func DeadReconcile(dead DeadLetters) customhandler.Function {
 	})
 }
 
+// held lets f fail, by an error or a panic, only after a while.
 func held(f customhandler.Function) customhandler.Function {
 	return func(ctx context.Context, in customhandler.Invocation) error {
-		err := f(ctx, in)
-		if err != nil {
+		failed := true
+		defer func() {
+			if !failed {
+				return
+			}
 			t := time.NewTimer(holdBeforeFailing)
 			defer t.Stop()
 			select {
 			case <-t.C:
 			case <-ctx.Done():
 			}
-		}
+		}()
+		err := f(ctx, in)
+		failed = err != nil
 		return err
 	}
 }

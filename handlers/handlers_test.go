@@ -24,11 +24,18 @@ const good = `{"requestor":"alice@contoso.com","justification":"j","virtualMachi
 type fake struct {
 	got       []access.Request
 	malformed []error
+	unwritten error // why RefuseMalformed fails
 	err       error
 	rejected  []broker.Rejection
 	retried   []int
+	retriedAt []time.Time
 	rec       access.Record
+	legs      []access.Leg
+	viewErr   error
 	caller    identity.Caller
+	verifyErr error
+	dead      func() error
+	prompted  []access.ResourceID
 }
 
 func (f *fake) Submit(_ context.Context, r access.Request) (access.Record, error) {
@@ -38,7 +45,7 @@ func (f *fake) Submit(_ context.Context, r access.Request) (access.Record, error
 
 func (f *fake) RefuseMalformed(_ context.Context, _ access.Sender, _, _ string, cause error) (access.RequestID, error) {
 	f.malformed = append(f.malformed, cause)
-	return "ar-x", nil
+	return "ar-x", f.unwritten
 }
 
 func (f *fake) Reject(_ context.Context, r broker.Rejection) error {
@@ -46,19 +53,25 @@ func (f *fake) Reject(_ context.Context, r broker.Rejection) error {
 	return nil
 }
 
-func (f *fake) Retry(_ context.Context, _ string, _ []byte, attempts int, _ time.Time) error {
-	f.retried = append(f.retried, attempts)
+func (f *fake) Retry(_ context.Context, _ string, _ []byte, attempts int, at time.Time) error {
+	f.retried, f.retriedAt = append(f.retried, attempts), append(f.retriedAt, at)
 	return nil
 }
 
 func (f *fake) View(context.Context, access.RequestID) (access.Record, []access.Leg, error) {
+	if f.viewErr != nil {
+		return f.rec, nil, f.viewErr
+	}
 	if f.rec.ID == "" {
 		return f.rec, nil, access.Errorf(access.NotFound, "row_missing", "none")
 	}
-	return f.rec, nil, nil
+	return f.rec, f.legs, nil
 }
 
 func (f *fake) Verify(context.Context, *http.Request) (identity.Caller, error) {
+	if f.verifyErr != nil {
+		return identity.Caller{}, f.verifyErr
+	}
 	if f.caller.ObjectID == "" {
 		return f.caller, access.Errorf(access.Unauthenticated, "token_missing", "sign in")
 	}

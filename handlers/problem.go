@@ -24,12 +24,17 @@ type problem struct {
 }
 
 // problem answers an error. Of one that is not the caller's to mend, only its
-// code is shown; the cause goes to the log.
+// code and reason are shown; the cause goes to the log.
 func (a *AccessAPI) problem(w http.ResponseWriter, r *http.Request, err error) {
+	a.problemAt(w, r, err, r.URL.Path)
+}
+
+// problemAt is problem for an occurrence that has an address of its own.
+func (a *AccessAPI) problemAt(w http.ResponseWriter, r *http.Request, err error, instance string) {
 	e := access.AsError(err)
 	status := e.Code.HTTPStatus()
 	p := problem{
-		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: e.Message, Instance: r.URL.Path,
+		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: e.Message, Instance: instance,
 		Code: e.Code, Reason: e.Reason, Violations: e.Violations,
 	}
 	if e.Code.Retryable() {
@@ -38,7 +43,11 @@ func (a *AccessAPI) problem(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
 	}
 	if status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", "Bearer")
+		challenge := "Bearer"
+		if e.Reason != "token_missing" {
+			challenge += ` error="invalid_token"` // RFC 6750, section 3.1
+		}
+		w.Header().Set("WWW-Authenticate", challenge)
 	}
 	write(w, status, "application/problem+json", p)
 }

@@ -2,9 +2,9 @@ package handlers
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/customhandler"
 )
@@ -21,13 +21,20 @@ func ReconcileNsg(reconcile func(ctx context.Context, nsg access.ResourceID, enq
 	}
 }
 
-// promptedNSG reads a prompt: {"nsg": "<resource id>"}.
+// maxPrompt bounds a prompt, in bytes: one resource id.
+const maxPrompt = 4 << 10
+
+// promptedNSG reads a prompt, {"nsg": "<resource id>"}, strictly: another field,
+// one said twice or in another case, or anything after it makes it none of ours.
 func promptedNSG(body []byte) (access.ResourceID, error) {
 	var doc struct {
 		NSG string `json:"nsg"`
 	}
-	if err := json.Unmarshal(body, &doc); err != nil {
-		return "", access.Wrap(err, access.InvalidArgument, "prompt_invalid", "the prompt is not JSON")
+	if len(body) > maxPrompt {
+		return "", access.Errorf(access.InvalidArgument, "prompt_invalid", "the prompt has more than %d bytes", maxPrompt)
+	}
+	if err := json.Unmarshal(body, &doc, json.RejectUnknownMembers(true)); err != nil {
+		return "", access.Wrap(err, access.InvalidArgument, "prompt_invalid", "the prompt is not what is sent as one")
 	}
 	id, err := access.ParseResourceID(doc.NSG)
 	if err != nil {

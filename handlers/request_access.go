@@ -16,6 +16,15 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/customhandler"
 )
 
+// The waits between attempts at a request message: they double from the first
+// to the longest. A longer one that a service asks for is honoured up to a bound,
+// so that no answer of somebody else's can shelve a request.
+const (
+	firstDelay   = 5 * time.Second
+	longestDelay = 5 * time.Minute
+	mostAskedFor = time.Hour
+)
+
 // Requests decides requests and records what is none.
 type Requests interface {
 	Submit(ctx context.Context, req access.Request) (access.Record, error)
@@ -47,15 +56,16 @@ func NewRequestAccess(requests Requests, outbox broker.Outbox, clock broker.Cloc
 
 // Handle decides one message. A refusal is recorded, told on access-rejected
 // and completed; what may succeed later is sent again with a delay, because the
-// host would deliver it again at once.
+// host would deliver it again at once. Safe to repeat.
 func (h *RequestAccess) Handle(ctx context.Context, in customhandler.Invocation) error {
 	hash := accessjson.Hash(in.Data)
 	req, err := queueRequest(in, hash)
 	var id access.RequestID
 	if err != nil {
-		cause := err
-		if id, err = h.requests.RefuseMalformed(ctx, QueueSender(), in.MessageID(), hash, cause); err == nil {
-			err = cause
+		var unrecorded error
+		if id, unrecorded = h.requests.RefuseMalformed(ctx, QueueSender(), in.MessageID(), hash, err); unrecorded != nil {
+			// Whatever its code: a refusal that is not recorded is not over.
+			return h.later(ctx, in, unrecorded)
 		}
 	} else {
 		id = access.NewRequestID(req.RequestedBy, req.ClientID)
@@ -109,7 +119,7 @@ func (h *RequestAccess) later(ctx context.Context, in customhandler.Invocation, 
 	if attempts >= h.maxAttempts {
 		return cause
 	}
-	delay := max(access.AsError(cause).RetryAfter, min(5*time.Second<<min(attempts-1, 10), 5*time.Minute))
+	delay := max(min(access.AsError(cause).RetryAfter, mostAskedFor), min(firstDelay<<min(attempts-1, 10), longestDelay))
 	if err := h.outbox.Retry(ctx, in.MessageID(), in.Data, attempts, h.clock().Add(delay)); err != nil {
 		return errors.Join(cause, err)
 	}
