@@ -8,10 +8,11 @@ import (
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/config"
+	"github.com/portcullis-access/portcullis/pkg/customhandler"
 )
 
 func main() {
-	log := slog.New(slog.NewJSONHandler(os.Stdout, nil))
+	log := slog.New(customhandler.LogHandler(slog.NewJSONHandler(os.Stdout, nil)))
 	cfg, err := config.Load(os.LookupEnv, config.All)
 	if err == nil {
 		var app *App

@@ -1,11 +1,8 @@
 package customhandler_test
 
 import (
-	"context"
-	"errors"
-	"log/slog"
-	"net/http"
-	"net/http/httptest"
+	"encoding/base64"
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -46,46 +43,91 @@ func TestAStringPayloadIsUnwrapped(t *testing.T) {
 	}
 }
 
-func TestEveryAnswerHasABodyThatTheHostTakes(t *testing.T) {
-	s, err := customhandler.New(map[string]customhandler.Function{
-		"Good":  func(context.Context, customhandler.Invocation) error { return nil },
-		"Bad":   func(context.Context, customhandler.Invocation) error { return errors.New("no") },
-		"Panic": func(context.Context, customhandler.Invocation) error { panic("boom") },
-	}, http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+// storageQueue is an envelope recorded from a host: a string payload, encoded
+// twice and merged into the metadata.
+const storageQueue = `{"Data":{"msg":"\"{\\\"scraperId\\\":\\\"v2\\\",\\\"timestamp\\\":\\\"2024-04-06T15:30:00Z\\\"}\""},
+ "Metadata":{"DequeueCount":"5","ExpirationTime":"2024-05-17T16:13:45+00:00","Id":"\"4434c659-0000\"",
+  "sys":{"MethodName":"scraperResultTrigger","UtcNow":"2024-05-10T16:13:47.1756352Z","RandGuid":"828f"},
+  "scraperId":"\"v2\"","timestamp":"\"04/06/2024 15:30:00\""}}`
+
+const timer = `{"Data":{"timer":{"Schedule":{"AdjustForDST":true},"ScheduleStatus":null,"IsPastDue":false}},
+ "Metadata":{"sys":{"MethodName":"Sweep","UtcNow":"2026-08-07T03:51:56.5094963Z","RandGuid":"x"}}}`
+
+func decoded(t *testing.T, envelope string) customhandler.Invocation {
+	t.Helper()
+	in, err := customhandler.Decode([]byte(envelope))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct {
-		method, path, body string
-		want               int
-	}{
-		{"GET", "/", "", 200}, {"POST", "/Good", recorded, 200}, {"POST", "/Bad", recorded, 500}, {"POST", "/Panic", recorded, 500},
-		{"POST", "/Good", "{", 400}, {"POST", "/Good", "", 400}, {"POST", "/Good", "null", 400}, {"GET", "/Good", "", 405},
-		{"POST", "/Good", `{"Data":{"msg":"` + strings.Repeat("x", 3<<20) + `"}}`, 400},
-		{"POST", "/good", recorded, 404}, {"POST", "/Good/", recorded, 404}, {"POST", "/api/x", "", 404},
+	return in
+}
+
+func TestRecordedEnvelopes(t *testing.T) {
+	if in := decoded(t, storageQueue); string(in.Data) != `{"scraperId":"v2","timestamp":"2024-04-06T15:30:00Z"}` || in.MessageID() != "" {
+		t.Errorf("storage queue: %s", in.Data)
+	}
+	if in := decoded(t, timer); !strings.HasPrefix(string(in.Data), `{"Schedule"`) || !in.EnqueuedTime().IsZero() || in.DeliveryCount() != 0 {
+		t.Errorf("timer: %s", in.Data)
+	}
+}
+
+func TestPayloads(t *testing.T) {
+	for name, c := range map[string]struct{ data, want string }{
+		"an empty message":              {`""`, ""},
+		"bytes that are no text":        {`"//4A"`, "\xff\xfe\x00"},
+		"a message that is itself text": {`"` + base64.StdEncoding.EncodeToString([]byte(`"quoted"`)) + `"`, `"quoted"`},
+		"plain text":                    {`"hello, world"`, "hello, world"},
+		"an object":                     {`{"a":1}`, `{"a":1}`},
 	} {
-		w := httptest.NewRecorder()
-		s.ServeHTTP(w, httptest.NewRequest(c.method, c.path, strings.NewReader(c.body)))
-		if w.Code != c.want {
-			t.Errorf("%s %s: %d, want %d", c.method, c.path, w.Code, c.want)
+		if in := decoded(t, `{"Data":{"msg":`+c.data+`},"Metadata":{}}`); string(in.Data) != c.want {
+			t.Errorf("%s: %q", name, in.Data)
 		}
-		if c.want != 404 && (w.Header().Get("Content-Type") != "application/json" || w.Body.String() != "{}") {
-			t.Errorf("%s %s: %q as %q", c.method, c.path, w.Body, w.Header().Get("Content-Type"))
+	}
+}
+
+func TestMetadataOfAnotherShapeReadsAsUnknown(t *testing.T) {
+	for _, meta := range []string{`{}`, `null`, `{"MessageId":null,"DeliveryCount":"x","EnqueuedTime":"soon","ApplicationProperties":[1]}`,
+		`{"EnqueuedTime":{},"EnqueuedTimeUtc":[],"ApplicationProperties":"\"none\"","UserProperties":7}`} {
+		in := decoded(t, `{"Data":{"msg":""},"Metadata":`+meta+`}`)
+		if in.MessageID() != "" || in.DeliveryCount() != 0 || !in.EnqueuedTime().IsZero() || in.Property("a") != "" {
+			t.Errorf("%s: %+v", meta, in)
+		}
+	}
+	// Properties that come as text, or with values of the sender's making.
+	in := decoded(t, `{"Data":{"msg":""},"Metadata":{"UserProperties":"{\"n\":3,\"s\":\"\\\"q\\\"\"}"}}`)
+	if in.Property("n") != "3" || in.Property("s") != `"q"` {
+		t.Errorf("properties %q %q", in.Property("n"), in.Property("s"))
+	}
+}
+
+func TestNoEnvelope(t *testing.T) {
+	for _, body := range []string{"", "{", "null", "[]", `"x"`, `{}`, `{"Data":{}}`, `{"Data":null}`, `{"Data":{"a":"","b":""}}`, `{"Data":[]}`, `{"Data":{"a":""}}{}`} {
+		if _, err := customhandler.Decode([]byte(body)); err == nil {
+			t.Errorf("%q was decoded", body)
 		}
 	}
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte(recorded))
-	f.Add([]byte(`{"Data":{"timer":{"IsPastDue":false}},"Metadata":{"sys":{}}}`))
+	for _, seed := range []string{recorded, storageQueue, timer, `{"Data":{"msg":"\"\\\"x\\\"\""},"Metadata":{"MessageId":"\"\\u0000\""}}`, `{"data":{"m":null},"metadata":null}`} {
+		f.Add([]byte(seed))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		in, err := customhandler.Decode(data)
 		if err != nil {
 			return
 		}
-		in.MessageID()
+		if !json.Valid(data) {
+			t.Errorf("decoded what is not JSON: %q", data)
+		}
+		// Nothing grows: every value is a part of the envelope, decoded.
+		if len(in.Data) > len(data)*3 || len(in.MessageID()) > len(data)*3 {
+			t.Errorf("%d bytes became %d and %d", len(data), len(in.Data), len(in.MessageID()))
+		}
+		if at := in.EnqueuedTime(); at.Location() != time.UTC || at.Nanosecond() != 0 && !strings.Contains(string(data), ".") {
+			t.Errorf("enqueued %v", at)
+		}
 		in.DeliveryCount()
-		in.EnqueuedTime()
 		in.Property("portcullis-attempts")
 	})
 }

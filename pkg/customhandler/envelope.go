@@ -109,9 +109,16 @@ func (in Invocation) Property(name string) string {
 				continue
 			}
 		}
-		if v, ok := all[name]; ok {
-			return Invocation{metadata: map[string]json.RawMessage{name: v}}.text(name)
+		v, ok := all[name]
+		if !ok {
+			continue
 		}
+		// Only the value as a whole is encoded twice; what is in it is the sender's.
+		var s string
+		if json.Unmarshal(v, &s) == nil {
+			return s
+		}
+		return strings.TrimSpace(string(v))
 	}
 	return ""
 }

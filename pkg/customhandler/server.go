@@ -10,10 +10,21 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
+	"time"
 )
 
 // maxEnvelope bounds an envelope: a 256 KiB message in base64, with its metadata.
 const maxEnvelope = 2 << 20
+
+const (
+	// holdUnreadable is how long an envelope that cannot be read is held before
+	// it fails.
+	holdUnreadable = 5 * time.Second
+	// maxInvocationID bounds what is logged of an invocation's id, in bytes. The
+	// host's are GUIDs.
+	maxInvocationID = 64
+)
 
 // Function handles one invocation. nil completes the message; an error abandons
 // it, and the host delivers it again at once.
@@ -31,6 +42,11 @@ func New(functions map[string]Function, web http.Handler, log *slog.Logger) (*Se
 	if len(functions) == 0 || web == nil || log == nil {
 		return nil, errors.New("customhandler: functions, a web handler and a logger are required")
 	}
+	for name, f := range functions {
+		if f == nil {
+			return nil, errors.New("customhandler: function " + name + " is missing")
+		}
+	}
 	return &Server{functions, web, log}, nil
 }
 
@@ -38,55 +54,69 @@ func New(functions map[string]Function, web http.Handler, log *slog.Logger) (*Se
 // the host hangs on an empty 2xx until its timeout, and takes one that is not
 // application/json for a failure.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	defer func() {
-		if p := recover(); p != nil {
-			// No input may end the process.
-			s.log.ErrorContext(r.Context(), "panic", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
-			answer(w, http.StatusInternalServerError)
-		}
-	}()
+	defer s.recovered(r.Context(), w, r)
 	if r.URL.Path == "/" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 		answer(w, http.StatusOK) // the host's readiness and health ping
 		return
 	}
-	if len(r.URL.Path) > 1 {
-		if f, ok := s.functions[r.URL.Path[1:]]; ok {
-			s.invoke(w, r, r.URL.Path[1:], f)
-			return
-		}
+	// The host writes the name as it is; an encoded one is somebody else's.
+	name := strings.TrimPrefix(r.URL.EscapedPath(), "/")
+	if f, ok := s.functions[name]; ok {
+		s.invoke(w, r, name, f)
+		return
 	}
 	s.web.ServeHTTP(w, r)
 }
 
 func (s *Server) invoke(w http.ResponseWriter, r *http.Request, name string, f Function) {
 	id := r.Header.Get("X-Azure-Functions-InvocationId")
-	log := s.log.With("function", name, "invocationId", id)
+	id = id[:min(len(id), maxInvocationID)]
+	// The work must not end because the host's connection does: what was begun
+	// is finished, or cut off by the process's end alone.
+	ctx := context.WithoutCancel(withInvocation(r.Context(), name, id))
+	defer s.recovered(ctx, w, r)
 	if r.Method != http.MethodPost {
 		answer(w, http.StatusMethodNotAllowed)
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxEnvelope))
-	if err != nil {
-		log.ErrorContext(r.Context(), "the envelope cannot be read", "error", err)
-		answer(w, http.StatusBadRequest)
-		return
+	var in Invocation
+	if err == nil {
+		in, err = Decode(body)
 	}
-	in, err := Decode(body)
 	if err != nil {
-		log.ErrorContext(r.Context(), "the envelope cannot be decoded", "error", err)
+		s.log.ErrorContext(ctx, "the envelope cannot be read", "error", err)
+		hold(r.Context())
 		answer(w, http.StatusBadRequest)
 		return
 	}
 	in.ID = id
-	// The work must not end because the host's connection does: what was begun
-	// is finished, or cut off by the process's end alone.
-	if err := f(context.WithoutCancel(r.Context()), in); err != nil {
-		log.ErrorContext(r.Context(), "failed", "error", err, "messageId", in.MessageID(), "deliveryCount", in.DeliveryCount())
+	if err := f(ctx, in); err != nil {
+		s.log.ErrorContext(ctx, "failed", "error", err, "messageId", in.MessageID(), "deliveryCount", in.DeliveryCount())
 		answer(w, http.StatusInternalServerError)
 		return
 	}
-	log.InfoContext(r.Context(), "done", "messageId", in.MessageID())
+	s.log.InfoContext(ctx, "done", "messageId", in.MessageID())
 	answer(w, http.StatusOK)
+}
+
+// hold waits until the host may be told of a failure that will come again. It
+// redelivers at once, and in a dead-letter queue for ever.
+func hold(ctx context.Context) {
+	t := time.NewTimer(holdUnreadable)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// recovered answers after a panic: no input may end the process.
+func (s *Server) recovered(ctx context.Context, w http.ResponseWriter, r *http.Request) {
+	if p := recover(); p != nil {
+		s.log.ErrorContext(ctx, "panic", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+		answer(w, http.StatusInternalServerError)
+	}
 }
 
 func answer(w http.ResponseWriter, status int) {
