@@ -27,6 +27,8 @@ type Plan struct {
 	Blocked []access.Leg
 	// Orphans are those of our rules to be removed that no leg accounts for.
 	Orphans []Rule
+	// Unshut are the baselines whose deny cannot stand, with BlockedBy set.
+	Unshut []access.Baseline
 
 	// narrows is set by planning where nothing in the plan can widen; a plan put
 	// together elsewhere is taken to widen.
@@ -72,12 +74,19 @@ func (p Plan) Apply(g Group) Group {
 // nothing is put: what is not open yet is blocked, and a rule that lets through
 // too much goes as a whole. The legs that shared it end, RemovedExternally,
 // rather than that the excess stays. A description is not put right there.
-func (s Settings) Plan(g Group, legs []access.Leg, now time.Time) Plan {
-	return s.planned(g, legs, now).out
+//
+// The baselines' deny rules are put and put right. They go only where a row
+// says so: one that is on no record stays. Where nothing is left of a baseline
+// that was shut, somebody has replaced the group's rules as a whole, and the
+// VM's open legs get their rules back instead of ending.
+func (s Settings) Plan(g Group, legs []access.Leg, now time.Time, baselines ...access.Baseline) Plan {
+	return s.planned(g, legs, now, baselines).out
 }
 
-func (s Settings) planned(g Group, legs []access.Leg, now time.Time) *planner {
-	p := &planner{Settings: s, group: g, now: now, legs: legs}
+func (s Settings) planned(g Group, legs []access.Leg, now time.Time, rows []access.Baseline) *planner {
+	b := s.baselines(g, rows)
+	p := &planner{Settings: s, group: b.changes.Apply(g), now: now, legs: legs, vanished: s.vanished(g, rows)}
+	defer func() { p.merge(b, rows) }()
 	p.readRules()
 	p.readLegs()
 	if g.Loss != "" {
@@ -114,6 +123,26 @@ type planner struct {
 	doors  map[door]*site
 	live   []access.Leg // what the planned rules stand for
 	out    Plan
+	// vanished VMs get the rules of their open legs back.
+	vanished map[access.ResourceID]bool
+}
+
+// merge adds to the plan what is to be done about the baselines.
+func (p *planner) merge(b *baselinePlan, rows []access.Baseline) {
+	p.out.Put = slices.Concat(b.changes.Put, p.out.Put)
+	p.out.Remove = slices.Concat(b.changes.Remove, p.out.Remove)
+	slices.Sort(p.out.Remove)
+	p.out.narrows = p.out.narrows && !b.widens
+	for _, row := range rows {
+		for k, addrs := range shutters(row) {
+			name := strings.ToLower(b.baselineRule(k, addrs).Name)
+			if why := b.blocked[name]; why != "" && row.State != access.BaselineLifting && !b.Shut(b.group, row) {
+				row.BlockedBy = why
+				p.out.Unshut = append(p.out.Unshut, row)
+				break
+			}
+		}
+	}
 }
 
 func (p *planner) readRules() {
@@ -141,7 +170,7 @@ func (p *planner) readLegs() {
 		case !l.Live():
 		case !l.EndTime.After(p.now):
 			p.end(l, access.Expired)
-		case l.State == access.LegOpen && defect(l) == "" && p.covered(l):
+		case l.State == access.LegOpen && defect(l) == "" && (p.covered(l) || p.vanished[l.VM] && p.group.Loss == ""):
 			p.open = append(p.open, l)
 		case l.State == access.LegOpen:
 			p.end(l, access.RemovedExternally)

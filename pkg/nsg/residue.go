@@ -23,7 +23,7 @@ func (s Settings) Covered(g Group, leg access.Leg) bool {
 // covers which the plan for these legs keeps or opens. What ended is gone from
 // the group exactly when there is none.
 func (s Settings) Residue(g Group, legs []access.Leg, now time.Time) []Rule {
-	want := gather(s.planned(g, legs, now).live)
+	want := gather(s.planned(g, legs, now, nil).live)
 	var out []Rule
 	for i := range g.Rules {
 		if r := &g.Rules[i]; s.Owns(*r) && !r.denies() {

@@ -28,6 +28,9 @@ type Settings struct {
 	Installation string
 	// Band is where our allow rules stand.
 	Band Band
+	// Baseline is where our deny rules stand, behind all of Band; the zero band
+	// has no room for any.
+	Baseline Band
 	// MaxGrant is the longest grant any policy may allow. A rule that claims to
 	// live longer than that from now is not one we wrote, and counts as expired.
 	MaxGrant time.Duration
@@ -43,6 +46,9 @@ func (s Settings) Validate() error {
 	}
 	if s.Band.Low < MinPriority || s.Band.High > MaxPriority || s.Band.Low > s.Band.High {
 		return access.Errorf(access.InvalidArgument, "band_invalid", "the band of priorities must lie within %d-%d, its lower end first", MinPriority, MaxPriority)
+	}
+	if b := s.Baseline; b != (Band{}) && (b.Low <= s.Band.High || b.High > MaxPriority || b.Low > b.High) {
+		return access.Errorf(access.InvalidArgument, "baseline_band_invalid", "the band of the baselines must lie behind the other one, within %d-%d, its lower end first", MinPriority, MaxPriority)
 	}
 	if s.MaxGrant <= 0 {
 		return access.Errorf(access.InvalidArgument, "max_grant_invalid", "the longest grant must be longer than nothing")
