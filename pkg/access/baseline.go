@@ -1,6 +1,7 @@
 package access
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -51,3 +52,6 @@ type Baseline struct {
 
 // Key names the baseline among those of its NSG.
 func (b Baseline) Key() string { return string(b.VM) }
+
+// String gives the port as "22/TCP".
+func (p PortNumber) String() string { return fmt.Sprintf("%d/%s", p.Number, p.Protocol) }

@@ -18,6 +18,9 @@ const (
 	EventFailed       EventKind = "Failed"       // a leg that never opened is gone
 	EventDeadLettered EventKind = "DeadLettered" // a message could not be processed
 	EventRuleRemoved  EventKind = "RuleRemoved"  // a rule of ours that no live leg covers was removed
+
+	EventBaselineShut   EventKind = "BaselineShut"   // a VM's ports were shut on an NSG, read back
+	EventBaselineLifted EventKind = "BaselineLifted" // a VM's deny is gone from an NSG, read back
 )
 
 // Event is one decision or change, written once and never altered. Audit,

@@ -106,6 +106,20 @@ type LegWriter interface {
 	Touch(ctx context.Context, nsg access.ResourceID, token string, due time.Time) error
 }
 
+// Baselines holds the baselines, in the NSGs' partitions.
+type Baselines interface {
+	// Partition gives all that is wanted of an NSG, its live legs and its
+	// baselines, each with its ETag, by one query.
+	Partition(ctx context.Context, nsg access.ResourceID) ([]access.Leg, []access.Baseline, error)
+	// SaveBaselines writes baselines of one NSG, each under its ETag (an insert
+	// when that is empty), and with a token sets the head's Wanted and DueAt in the
+	// same transaction. Error aborted when somebody else was first. At most 50.
+	SaveBaselines(ctx context.Context, nsg access.ResourceID, rows []access.Baseline, token string, due time.Time) error
+	// EndBaselines removes baselines, each under its ETag; one already gone is no
+	// error, one that was changed is aborted.
+	EndBaselines(ctx context.Context, nsg access.ResourceID, rows []access.Baseline) error
+}
+
 // Heads finds the NSGs that need somebody's attention.
 type Heads interface {
 	// Due gives the heads whose DueAt is not after now.

@@ -27,16 +27,17 @@ const (
 
 // ReconcilePorts are what Reconcile needs.
 type ReconcilePorts struct {
-	Ledger   Ledger
-	Legs     LegWriter
-	Ended    EndedLegs
-	Events   Events
-	Machines Machines
-	Groups   Groups
-	Prompts  Prompts
-	Clock    Clock
-	Token    func() string
-	Log      *slog.Logger
+	Ledger    Ledger
+	Legs      LegWriter
+	Ended     EndedLegs
+	Baselines Baselines
+	Events    Events
+	Machines  Machines
+	Groups    Groups
+	Prompts   Prompts
+	Clock     Clock
+	Token     func() string
+	Log       *slog.Logger
 }
 
 // Reconciler brings an NSG to what its legs say it ought to be. It opens,
@@ -50,7 +51,7 @@ type Reconciler struct {
 
 // NewReconciler makes a Reconciler; every port is required.
 func NewReconciler(p ReconcilePorts, rules nsg.Settings) (*Reconciler, error) {
-	if p.Ledger == nil || p.Legs == nil || p.Ended == nil || p.Events == nil || p.Machines == nil || p.Groups == nil ||
+	if p.Ledger == nil || p.Legs == nil || p.Ended == nil || p.Baselines == nil || p.Events == nil || p.Machines == nil || p.Groups == nil ||
 		p.Prompts == nil || p.Clock == nil || p.Token == nil || p.Log == nil {
 		return nil, errors.New("broker: a port of the reconciler is missing")
 	}

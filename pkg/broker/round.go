@@ -21,6 +21,9 @@ type round struct {
 	// closesOnly is set once a write that opens something was found wrong by
 	// Resource Manager: a bad open must not hold up a close.
 	closesOnly string
+	// leavesBaselines is set likewise once a write that changes baselines was
+	// found wrong: they stay as they are, and hold up nothing else.
+	leavesBaselines string
 }
 
 // confirmAtOnce bounds the reads of one reconcile that run side by side.
@@ -36,7 +39,8 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 		return false, err
 	}
 	group, err := w.Groups.Group(ctx, w.id)
-	if access.CodeOf(err) == access.NotFound {
+	missing := access.CodeOf(err) == access.NotFound
+	if missing {
 		group, err = nsg.Group{ID: w.id}, nil
 	}
 	if err != nil {
@@ -45,11 +49,19 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 	if group.Updating {
 		return false, access.Errorf(access.Aborted, "operation_in_progress", "another operation on the group is under way")
 	}
-	legs, err := w.Ledger.Legs(ctx, w.id)
+	legs, rows, err := w.Baselines.Partition(ctx, w.id)
 	if err != nil {
 		return false, err
 	}
 	now := w.now(w.enqueued, head)
+	if missing {
+		// There is nothing left to shut. Scan asks again for what is behind another
+		// group now, or behind one that was made anew.
+		if err := w.endBaselines(ctx, rows, now); err != nil {
+			return false, err
+		}
+		rows = nil
+	}
 
 	legs, gone, unconfirmed, err := w.confirm(ctx, legs, now)
 	if err != nil {
@@ -60,7 +72,11 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 			return false, err
 		}
 	}
-	plan := w.rules.Plan(group, w.openable(legs, unconfirmed), now)
+	planned := rows
+	if w.leavesBaselines != "" {
+		planned = nil
+	}
+	plan := w.rules.Plan(group, w.openable(legs, unconfirmed), now, planned...)
 	legs, err = w.recordClosing(ctx, legs, plan, now)
 	if err != nil {
 		return false, err
@@ -75,6 +91,9 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 		if group.Updating {
 			return false, access.Errorf(access.Aborted, "operation_in_progress", "another operation on the group is under way")
 		}
+	}
+	if err := w.settleBaselines(ctx, group, rows, plan, now); err != nil {
+		return false, err
 	}
 	return w.settle(ctx, head.Wanted, group, legs, plan, now)
 }
@@ -234,7 +253,8 @@ func (w *round) removeOneByOne(ctx context.Context, group nsg.Group, plan nsg.Pl
 	var err error
 	for _, name := range plan.Remove {
 		i := slices.IndexFunc(group.Rules, func(r nsg.Rule) bool { return strings.EqualFold(r.Name, name) })
-		if i >= 0 {
+		// A baseline's deny is no door: it goes by a write of the whole group alone.
+		if i >= 0 && !w.rules.Shuts(group.Rules[i]) {
 			err = errors.Join(err, w.closer.CloseRule(ctx, w.id, group.Rules[i]))
 		}
 	}
@@ -248,6 +268,9 @@ func (w *round) afterFailedWrite(ctx context.Context, plan nsg.Plan, err error) 
 	switch {
 	case code == access.Aborted || code == access.ResourceExhausted:
 		return false, err
+	case (code == access.InvalidArgument || reason == reasonPriorityConflict) && w.leavesBaselines == "" && slices.ContainsFunc(plan.Put, w.rules.Shuts):
+		w.leavesBaselines = access.AsError(err).Message
+		return true, nil
 	case (code == access.InvalidArgument || reason == reasonPriorityConflict) && len(plan.Opening) > 0 && w.closesOnly == "":
 		w.closesOnly = access.AsError(err).Message
 		return true, nil

@@ -129,8 +129,8 @@ func (k shutter) sources() []string {
 	return out
 }
 
-// shuts says whether a rule is one of our baseline rules.
-func (s Settings) shuts(r Rule) bool { return s.named(r) && r.denies() }
+// Shuts says whether a rule is one of our baseline rules.
+func (s Settings) Shuts(r Rule) bool { return s.named(r) && r.denies() }
 
 // named says whether a rule has the name of a baseline rule, whatever somebody
 // made of it.
@@ -326,7 +326,7 @@ func atLeast(now, before Rule) bool {
 func (s Settings) Shut(g Group, row access.Baseline) bool {
 	for k, addrs := range shutters(row) {
 		want := s.baselineRule(k, addrs)
-		i := slices.IndexFunc(g.Rules, func(r Rule) bool { return s.shuts(r) && strings.EqualFold(r.Name, want.Name) })
+		i := slices.IndexFunc(g.Rules, func(r Rule) bool { return s.Shuts(r) && strings.EqualFold(r.Name, want.Name) })
 		if i < 0 {
 			return false
 		}
@@ -362,7 +362,7 @@ func (s Settings) Lifted(g Group, row access.Baseline, all []access.Baseline) bo
 
 func (s Settings) deniesAny(g Group, addrs []netip.Addr) bool {
 	return slices.ContainsFunc(g.Rules, func(r Rule) bool {
-		return s.shuts(r) && slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(r.Destinations, a.String()) })
+		return s.Shuts(r) && slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(r.Destinations, a.String()) })
 	})
 }
 
@@ -388,7 +388,7 @@ func (s Settings) Past(g Group, row access.Baseline) []Rule {
 		deny := s.baselineRule(k, addrs)
 		deny.Priority = s.Baseline.High
 		for _, r := range g.Rules {
-			if s.shuts(r) && strings.EqualFold(r.Name, deny.Name) {
+			if s.Shuts(r) && strings.EqualFold(r.Name, deny.Name) {
 				deny.Priority = r.Priority
 			}
 		}

@@ -40,7 +40,7 @@ func baseline(vm, dests, ports string) access.Baseline {
 func denies(s Settings, g Group) string {
 	var out []string
 	for _, r := range g.Rules {
-		if s.shuts(r) {
+		if s.Shuts(r) {
 			out = append(out, fmt.Sprintf("%d %s %s→%s:%s", r.Priority, r.Protocol, strings.Join(r.Sources, ","), strings.Join(r.Destinations, ","), strings.Join(r.DestinationPorts, ",")))
 		}
 	}
