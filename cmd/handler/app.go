@@ -86,7 +86,7 @@ func wire(cfg config.Config, p parts, clock broker.Clock, log *slog.Logger) (htt
 		return nil, err
 	}
 	reconciler, err := broker.NewReconciler(broker.ReconcilePorts{
-		Ledger: p.store, Legs: p.store, Ended: p.store, Events: p.store, Machines: p.azure, Groups: p.azure, Prompts: p.sender,
+		Ledger: p.store, Legs: p.store, Ended: p.store, Baselines: p.store, Events: p.store, Machines: p.azure, Groups: p.azure, Prompts: p.sender,
 		Clock: clock, Token: uuid.NewString, Log: log,
 	}, cfg.Rules)
 	if err != nil {
@@ -98,8 +98,15 @@ func wire(cfg config.Config, p parts, clock broker.Clock, log *slog.Logger) (htt
 	if err != nil {
 		return nil, err
 	}
+	enabler, err := broker.NewEnabler(broker.EnablePorts{
+		Policies: p.store, Lister: p.azure, Machines: p.azure, Groups: p.azure, Heads: p.store, Baselines: p.store,
+		Prompts: p.sender, Clock: clock, Token: uuid.NewString, Log: log,
+	}, cfg.Rules)
+	if err != nil {
+		return nil, err
+	}
 	scanner, err := broker.NewScanner(broker.ScanPorts{
-		Subscriptions: cfg.Subscriptions, Lister: p.azure, Groups: p.azure, Heads: p.store, Ledger: p.store, Legs: p.store,
+		Subscriptions: cfg.Subscriptions, Lister: p.azure, Groups: p.azure, Heads: p.store, Ledger: p.store, Legs: p.store, Baselines: p.store, Ensure: enabler.Ensure,
 		Machines: p.azure, Prompts: p.sender, Clock: clock, Token: uuid.NewString, Log: log,
 	}, cfg.Rules)
 	if err != nil {

@@ -76,7 +76,7 @@ func policyList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all, err := s.ListPolicies(c.Context())
+			all, err := s.ListPolicies(c.Context(), "")
 			if err != nil {
 				return err
 			}

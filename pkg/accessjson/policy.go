@@ -17,6 +17,8 @@ type policyDoc struct {
 	RequireTicket          bool            `json:"requireTicket"`
 	Requestors             []string        `json:"requestors"`
 	AssertedRequestorsFrom []string        `json:"assertedRequestorsFrom,omitempty"`
+	Baseline               *bool           `json:"baseline,omitempty"`
+	Standing               []string        `json:"standingSources,omitempty"`
 }
 
 type policyPortDoc struct {
@@ -37,12 +39,18 @@ func DecodePolicy(data []byte) (policy.AccessPolicy, error) {
 	f := &faults{}
 	p := policy.AccessPolicy{
 		RequireJustification: doc.RequireJustification, RequireTicket: doc.RequireTicket, Requestors: doc.Requestors,
+		Baseline: doc.Baseline,
 	}
 	var err error
 	p.Scope, err = access.ParseScope(doc.Scope)
 	f.err("scope", err)
 	for _, c := range doc.AssertedRequestorsFrom {
 		p.AssertedRequestorsFrom = append(p.AssertedRequestorsFrom, access.Channel(c))
+	}
+	for i, s := range doc.Standing {
+		source, err := access.ParseSource(s)
+		f.err(fmt.Sprintf("standingSources[%d]", i), err)
+		p.Standing = append(p.Standing, source)
 	}
 	for i, d := range doc.Ports {
 		p.Ports = append(p.Ports, f.policyPort(fmt.Sprintf("ports[%d]", i), d))
@@ -85,6 +93,7 @@ func (f *faults) policyPort(path string, d policyPortDoc) policy.Port {
 func EncodePolicy(p policy.AccessPolicy) ([]byte, error) {
 	doc := policyDoc{
 		Scope: string(p.Scope), RequireJustification: p.RequireJustification, RequireTicket: p.RequireTicket, Requestors: p.Requestors,
+		Baseline: p.Baseline, Standing: sourcesOf(p.Standing),
 	}
 	for _, c := range p.AssertedRequestorsFrom {
 		doc.AssertedRequestorsFrom = append(doc.AssertedRequestorsFrom, string(c))

@@ -28,6 +28,20 @@ type Policies interface {
 	PoliciesFor(ctx context.Context, vm access.ResourceID) ([]policy.AccessPolicy, error)
 }
 
+// PolicyStore keeps access policies.
+type PolicyStore interface {
+	// ListPolicies gives the policies of a subscription ("" for every one there
+	// is), by scope, disabled ones too. One that cannot be read is an error.
+	ListPolicies(ctx context.Context, subscription string) ([]policy.AccessPolicy, error)
+	// GetPolicy gives the policy that stands at the scope. Error not_found.
+	GetPolicy(ctx context.Context, scope access.ResourceID) (policy.AccessPolicy, error)
+	// SavePolicy stores the policy in place of the version ("" for none) and gives
+	// it with its new one. Error aborted, policy_changed, when another stands there.
+	SavePolicy(ctx context.Context, p policy.AccessPolicy, version string) (policy.AccessPolicy, error)
+	// DeletePolicy removes that version; one already gone is no error.
+	DeletePolicy(ctx context.Context, scope access.ResourceID, version string) error
+}
+
 // Requests is the record of requests: one partition per request holding its
 // record, its ended legs and its events; and pending/<id> apart from them.
 type Requests interface {
@@ -139,7 +153,10 @@ type Machine struct {
 	ID       access.ResourceID
 	Name     string
 	UniqueID string // properties.vmId
+	OS       string // Linux, Windows or "" where Azure does not say
 	NICs     []NIC
+	// Unreadable says, for a person, why the ways in are not known; "" where they are.
+	Unreadable string
 }
 
 // NIC is a network interface of a VM.
@@ -166,6 +183,14 @@ type Machines interface {
 	// shared among callers. Errors: not_found for a VM that does not exist (or
 	// whose NIC or subnet does not); unavailable.
 	Machine(ctx context.Context, vm access.ResourceID, notBefore time.Time) (Machine, error)
+}
+
+// MachineLister lists virtual machines.
+type MachineLister interface {
+	// List gives every VM of the subscription that our identity can read, each
+	// with its ways in, read now. A VM whose ways in cannot be read comes with
+	// Unreadable set, and is never left out.
+	List(ctx context.Context, subscription string) ([]Machine, error)
 }
 
 // Groups reads and writes network security groups.

@@ -20,11 +20,14 @@ type ScanPorts struct {
 	Heads         Heads
 	Ledger        Ledger
 	Legs          LegWriter
+	Baselines     Baselines
 	Machines      Machines
 	Prompts       Prompts
 	Clock         Clock
 	Token         func() string
 	Log           *slog.Logger
+	// Ensure brings a subscription's baselines up to date: an Enabler's Ensure.
+	Ensure func(ctx context.Context, subscription string) error
 }
 
 // Scanner finds what nobody asked for: rules of ours that no live leg covers,
@@ -38,7 +41,7 @@ type Scanner struct {
 
 // NewScanner makes a Scanner; every port and at least one subscription are required.
 func NewScanner(p ScanPorts, rules nsg.Settings) (*Scanner, error) {
-	if len(p.Subscriptions) == 0 || p.Lister == nil || p.Groups == nil || p.Heads == nil || p.Ledger == nil || p.Legs == nil ||
+	if len(p.Subscriptions) == 0 || p.Lister == nil || p.Groups == nil || p.Heads == nil || p.Ledger == nil || p.Legs == nil || p.Baselines == nil || p.Ensure == nil ||
 		p.Machines == nil || p.Prompts == nil || p.Clock == nil || p.Token == nil || p.Log == nil {
 		return nil, errors.New("broker: a port of the scanner is missing")
 	}
@@ -60,6 +63,9 @@ func (s *Scanner) Scan(ctx context.Context) error {
 	}
 	err := ledgerErr
 	for _, sub := range s.Subscriptions {
+		if e := s.Ensure(ctx, sub); e != nil {
+			err = errors.Join(err, fmt.Errorf("baselines of subscription %s: %w", sub, e))
+		}
 		groups, e := s.Lister.Groups(ctx, sub)
 		if e != nil {
 			err = errors.Join(err, fmt.Errorf("listing the groups of subscription %s: %w", sub, e))
@@ -86,7 +92,7 @@ func (s *Scanner) Scan(ctx context.Context) error {
 
 func (s *Scanner) group(ctx context.Context, g nsg.Group) error {
 	now := s.Clock().UTC()
-	legs, err := s.Ledger.Legs(ctx, g.ID)
+	legs, rows, err := s.Baselines.Partition(ctx, g.ID)
 	if err != nil {
 		closed, e := s.closer.CloseExpired(ctx, g, now)
 		if len(closed) > 0 {
@@ -97,7 +103,7 @@ func (s *Scanner) group(ctx context.Context, g nsg.Group) error {
 	if err := s.targets(ctx, g.ID, legs, now); err != nil {
 		return err
 	}
-	plan := s.rules.Plan(g, legs, now)
+	plan := s.rules.Plan(g, legs, now, rows...)
 	if plan.Empty() && len(plan.Closing) == 0 {
 		return nil
 	}
@@ -129,8 +135,8 @@ func (s *Scanner) targets(ctx context.Context, id access.ResourceID, legs []acce
 }
 
 func (s *Scanner) unlisted(ctx context.Context, id access.ResourceID) error {
-	legs, err := s.Ledger.Legs(ctx, id)
-	if err != nil || len(legs) == 0 {
+	legs, rows, err := s.Baselines.Partition(ctx, id)
+	if err != nil || len(legs)+len(rows) == 0 {
 		return err
 	}
 	return s.ask(ctx, id, s.Clock().UTC())

@@ -28,7 +28,7 @@ const (
 	address = "10.0.1.4"
 )
 
-var rules = nsg.Settings{Installation: "test", Band: nsg.Band{Low: 100, High: 999}, MaxGrant: 24 * time.Hour}
+var rules = nsg.Settings{Installation: "test", Band: nsg.Band{Low: 100, High: 999}, Baseline: nsg.Band{Low: 1001, High: 1499}, MaxGrant: 24 * time.Hour}
 
 // world is the use cases over in-memory ports.
 type world struct {
@@ -43,6 +43,7 @@ type world struct {
 	reconciler *broker.Reconciler
 	sweeper    *broker.Sweeper
 	scanner    *broker.Scanner
+	enabler    *broker.Enabler
 	viewer     *broker.Viewer
 	customers  map[access.ResourceID][]nsg.Rule
 }
@@ -84,16 +85,21 @@ func newWorld(t *testing.T) *world {
 	}, broker.SubmitSettings{ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute, SnapshotAge: 10 * time.Second})
 	must()
 	w.reconciler, err = broker.NewReconciler(broker.ReconcilePorts{
-		Ledger: w.store, Legs: w.store, Ended: w.store, Events: w.store, Machines: w.azure, Groups: w.azure, Prompts: w.bus, Clock: clock, Token: token, Log: log,
+		Ledger: w.store, Legs: w.store, Baselines: w.store, Ended: w.store, Events: w.store, Machines: w.azure, Groups: w.azure, Prompts: w.bus, Clock: clock, Token: token, Log: log,
 	}, rules)
 	must()
 	w.sweeper, err = broker.NewSweeper(broker.SweepPorts{
 		Heads: w.store, Pending: w.store, Prompts: w.bus, Clock: clock, Log: log, Resume: w.submitter.Resume, Reconcile: w.reconciler.Reconcile,
 	})
 	must()
-	w.scanner, err = broker.NewScanner(broker.ScanPorts{
-		Subscriptions: []string{"s"}, Lister: w.azure, Groups: w.azure, Heads: w.store, Ledger: w.store, Legs: w.store, Machines: w.azure,
+	w.enabler, err = broker.NewEnabler(broker.EnablePorts{
+		Policies: w.store, Lister: w.azure, Machines: w.azure, Groups: w.azure, Heads: w.store, Baselines: w.store,
 		Prompts: w.bus, Clock: clock, Token: token, Log: log,
+	}, rules)
+	must()
+	w.scanner, err = broker.NewScanner(broker.ScanPorts{
+		Subscriptions: []string{vm.Subscription()}, Lister: w.azure, Groups: w.azure, Heads: w.store, Ledger: w.store, Legs: w.store, Baselines: w.store, Machines: w.azure,
+		Prompts: w.bus, Clock: clock, Token: token, Log: log, Ensure: w.enabler.Ensure,
 	}, rules)
 	must()
 	w.viewer, err = broker.NewViewer(w.store, w.store, w.store)

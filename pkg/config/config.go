@@ -92,6 +92,7 @@ func Settings() []Setting {
 		{"ARM_AUDIENCE", "https://management.azure.com", "The audience of tokens for it."},
 		{"PORTCULLIS_INSTALLATION", "default", "The name in every rule of this installation: 1 to 20 of a-z and 0-9."},
 		{"PORTCULLIS_PRIORITY_BAND", "100-999", "The priorities of our allow rules."},
+		{"PORTCULLIS_BASELINE_BAND", "1000-1499", "The priorities of our deny rules, behind those of the allow rules."},
 		{"PORTCULLIS_SHORTEST_DURATION", "PT1M", "The shortest grant that may be asked for."},
 		{"PORTCULLIS_OPEN_WITHIN", "PT15M", "How long a grant may take to open before it fails."},
 		{"PORTCULLIS_SNAPSHOT_AGE", "PT10S", "How old a machine's path may be when a request is decided."},
@@ -113,9 +114,9 @@ func Load(lookup func(string) (string, bool), parts Part) (Config, error) {
 		l.defaults[s.Name] = s.Default
 	}
 	var c Config
-	c.Rules = nsg.Settings{Installation: l.text("PORTCULLIS_INSTALLATION"), Band: l.band("PORTCULLIS_PRIORITY_BAND"), MaxGrant: 24 * time.Hour}
+	c.Rules = nsg.Settings{Installation: l.text("PORTCULLIS_INSTALLATION"), Band: l.band("PORTCULLIS_PRIORITY_BAND"), Baseline: l.band("PORTCULLIS_BASELINE_BAND"), MaxGrant: 24 * time.Hour}
 	if err := c.Rules.Validate(); err != nil {
-		l.fault("PORTCULLIS_INSTALLATION, PORTCULLIS_PRIORITY_BAND", "%s", access.AsError(err).Message)
+		l.fault("PORTCULLIS_INSTALLATION, PORTCULLIS_PRIORITY_BAND, PORTCULLIS_BASELINE_BAND", "%s", access.AsError(err).Message)
 	}
 	if parts&Handler != 0 {
 		c.Port = l.number("FUNCTIONS_CUSTOMHANDLER_PORT", 1, 65535)

@@ -21,6 +21,7 @@ const (
 	MaxPorts       = 50
 	MaxSources     = 200 // per port
 	MaxRequestors  = 500
+	MaxStanding    = 16 // each takes up to 128 prefixes of a group's 4,000
 )
 
 // AccessPolicy says who may ask for which ports of the machines in its scope.
@@ -39,6 +40,27 @@ type AccessPolicy struct {
 	Requestors []string
 	// AssertedRequestorsFrom are the channels whose word for a requestor is taken.
 	AssertedRequestorsFrom []access.Channel
+	// Baseline says whether the machines' ports are kept shut by deny rules of
+	// ours; nil in a policy that does not say.
+	Baseline *bool
+	// Standing are sources that the deny rules leave out: a bastion, a probe. The
+	// customer's own rules decide about them.
+	Standing []netip.Prefix
+	// Disabled marks a policy that is being removed with its baseline: nothing is
+	// granted under it, and it goes once its deny rules are lifted.
+	Disabled bool
+}
+
+// Shuts says whether the policy keeps its machines' ports shut.
+func (p AccessPolicy) Shuts() bool { return !p.Disabled && p.Baseline != nil && *p.Baseline }
+
+// PortNumbers lists the ports of the policy, as its baseline shuts them.
+func (p AccessPolicy) PortNumbers() []access.PortNumber {
+	var out []access.PortNumber
+	for _, port := range p.Ports {
+		out = append(out, access.PortNumber{Number: port.Number, Protocol: port.Protocol})
+	}
+	return out
 }
 
 // Port is a port that may be asked for.
@@ -71,6 +93,14 @@ func (p AccessPolicy) Validate() error {
 			if before.Number == port.Number && overlap(before.Protocol, port.Protocol) {
 				add(path, "port_twice", "port %d/%s is already in the policy", port.Number, port.Protocol)
 			}
+		}
+	}
+	if len(p.Standing) > MaxStanding {
+		add("standingSources", "standing_count", "a policy names at most %d standing sources", MaxStanding)
+	}
+	for i, s := range p.Standing {
+		if !s.IsValid() || s != s.Masked() || s.Bits() == 0 || s.Addr().Is4In6() {
+			add(fmt.Sprintf("standingSources[%d]", i), "standing_invalid", "a standing source is an address or a range, and not every address")
 		}
 	}
 	if len(p.Requestors) > MaxRequestors {
@@ -112,10 +142,11 @@ func overlap(a, b access.Protocol) bool {
 	return a == b || a == access.AnyProtocol || b == access.AnyProtocol || a == access.ProtocolUnset || b == access.ProtocolUnset
 }
 
-// Nearest picks out of the policies the one at the nearest scope of the VM.
+// Nearest picks out of the policies the one at the nearest scope of the VM. A
+// disabled one is none.
 func Nearest(vm access.ResourceID, policies []AccessPolicy) (AccessPolicy, bool) {
 	for _, scope := range vm.Scopes() {
-		if i := slices.IndexFunc(policies, func(p AccessPolicy) bool { return p.Scope == scope }); i >= 0 {
+		if i := slices.IndexFunc(policies, func(p AccessPolicy) bool { return p.Scope == scope && !p.Disabled }); i >= 0 {
 			return policies[i], true
 		}
 	}

@@ -8,8 +8,6 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 	"github.com/portcullis-access/portcullis/pkg/access"
-	"github.com/portcullis-access/portcullis/pkg/accessjson"
-	"github.com/portcullis-access/portcullis/pkg/policy"
 )
 
 // pendingPartition holds every pending decision: there are few at a time.
@@ -182,83 +180,5 @@ func (s *Store) EventsOf(ctx context.Context, of string) ([]access.Event, error)
 		out = append(out, e)
 	}
 	slices.SortStableFunc(out, func(a, b access.Event) int { return a.At.Compare(b.At) })
-	return out, nil
-}
-
-// PoliciesFor implements broker.Policies.
-func (s *Store) PoliciesFor(ctx context.Context, vm access.ResourceID) ([]policy.AccessPolicy, error) {
-	out := []policy.AccessPolicy{}
-	for _, scope := range vm.Scopes() {
-		p, err := s.GetPolicy(ctx, scope)
-		if access.CodeOf(err) == access.NotFound {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, p)
-		break // the nearest decides alone
-	}
-	return out, nil
-}
-
-// GetPolicy gives the policy that stands at the scope. Errors: not_found.
-func (s *Store) GetPolicy(ctx context.Context, scope access.ResourceID) (policy.AccessPolicy, error) {
-	r, err := get(ctx, s.policies, scope.Subscription(), hash(string(scope)))
-	if err != nil {
-		return policy.AccessPolicy{}, err
-	}
-	return policyOf(r)
-}
-
-func policyOf(r row) (policy.AccessPolicy, error) {
-	text, _ := r["Policy"].(string)
-	p, err := accessjson.DecodePolicy([]byte(text))
-	if err != nil {
-		return policy.AccessPolicy{}, access.Wrap(err, access.Internal, "policy_unreadable", "a stored policy cannot be read")
-	}
-	p.Version = accessjson.Hash([]byte(text))[:16]
-	return p, nil
-}
-
-// PutPolicy stores a valid policy at its scope, in place of any before it, and
-// gives its version: the hash of its content.
-func (s *Store) PutPolicy(ctx context.Context, p policy.AccessPolicy) (string, error) {
-	if err := p.Validate(); err != nil {
-		return "", err
-	}
-	data, err := accessjson.EncodePolicy(p)
-	if err != nil {
-		return "", err
-	}
-	if len(data) > chunk {
-		return "", access.Errorf(access.InvalidArgument, "policy_too_large", "the policy has %d bytes; %d are allowed", len(data), chunk)
-	}
-	r := row{"PartitionKey": p.Scope.Subscription(), "RowKey": hash(string(p.Scope)), "Scope": string(p.Scope), "Policy": string(data)}
-	body, err := r.bytes()
-	if err != nil {
-		return "", err
-	}
-	ctx, cancel := context.WithTimeout(ctx, opTimeout)
-	defer cancel()
-	_, err = s.policies.UpsertEntity(ctx, body, &aztables.UpsertEntityOptions{UpdateMode: aztables.UpdateModeReplace})
-	return accessjson.Hash(data)[:16], failure(err, "storing the policy")
-}
-
-// ListPolicies gives every policy, by scope.
-func (s *Store) ListPolicies(ctx context.Context) ([]policy.AccessPolicy, error) {
-	rows, err := query(ctx, s.policies, "PartitionKey ge '0'")
-	if err != nil {
-		return nil, err
-	}
-	var out []policy.AccessPolicy
-	for _, r := range rows {
-		p, err := policyOf(r)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, p)
-	}
-	slices.SortFunc(out, func(a, b policy.AccessPolicy) int { return strings.Compare(string(a.Scope), string(b.Scope)) })
 	return out, nil
 }

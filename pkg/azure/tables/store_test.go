@@ -189,7 +189,7 @@ func TestTheNearestPolicyIsFound(t *testing.T) {
 	if got, ok := accesspolicy.Nearest(vm, must(s.PoliciesFor(ctx, vm))); !ok || got.Scope != vm {
 		t.Errorf("%+v", got)
 	}
-	if all, err := s.ListPolicies(ctx); err != nil || len(all) != 2 {
+	if all, err := s.ListPolicies(ctx, ""); err != nil || len(all) != 2 {
 		t.Errorf("%d, %v", len(all), err)
 	}
 	p.Ports = nil

@@ -69,6 +69,7 @@ type Store struct {
 	ended    map[access.RequestID][]access.Leg
 	heads    map[access.ResourceID]broker.Head
 	legs     map[access.ResourceID]map[string]access.Leg
+	rows     map[access.ResourceID]map[string]access.Baseline
 	events   map[string]access.Event
 	// Down makes every call fail.
 	Down bool
@@ -80,6 +81,7 @@ func NewStore(f *Faults) *Store {
 		Faults: f, records: map[access.RequestID]access.Record{}, pending: map[access.RequestID]access.Record{},
 		ended: map[access.RequestID][]access.Leg{}, heads: map[access.ResourceID]broker.Head{},
 		legs: map[access.ResourceID]map[string]access.Leg{}, events: map[string]access.Event{},
+		rows: map[access.ResourceID]map[string]access.Baseline{},
 	}
 }
 
@@ -321,4 +323,5 @@ func (s *Store) LoseLedger() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.heads, s.legs = map[access.ResourceID]broker.Head{}, map[access.ResourceID]map[string]access.Leg{}
+	s.rows = map[access.ResourceID]map[string]access.Baseline{}
 }
