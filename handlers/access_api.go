@@ -14,15 +14,11 @@ import (
 
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/accessjson"
-	"github.com/portcullis-access/portcullis/pkg/identity"
 )
-
-// RoleReadAll is the app role that may see everybody's requests.
-const RoleReadAll = "AccessRequests.Read.All"
 
 // Identities verifies who calls.
 type Identities interface {
-	Verify(ctx context.Context, r *http.Request) (identity.Caller, error)
+	Verify(ctx context.Context, r *http.Request) (access.Caller, error)
 }
 
 // Views shows requests.
@@ -121,7 +117,7 @@ func address(id access.RequestID) string { return "/api/access-requests/" + stri
 
 // httpRequest reads the request. mayRepeat says that its sender named it, so
 // that it may have come before.
-func httpRequest(w http.ResponseWriter, r *http.Request, caller identity.Caller) (req access.Request, mayRepeat bool, err error) {
+func httpRequest(w http.ResponseWriter, r *http.Request, caller access.Caller) (req access.Request, mayRepeat bool, err error) {
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
 		return access.Request{}, false, access.Errorf(access.InvalidArgument, "content_type_invalid", "send the request as application/json")
 	}
@@ -205,9 +201,9 @@ func (a *AccessAPI) show(w http.ResponseWriter, r *http.Request) {
 
 // mayView says whether the caller sent the request or may see all. A name that
 // a queue asserted proves nothing, so it opens nothing here.
-func mayView(c identity.Caller, rec access.Record) bool {
+func mayView(c access.Caller, rec access.Record) bool {
 	by := rec.Request.RequestedBy
-	return c.Has(RoleReadAll) || by.Channel == access.ChannelHTTP && by.Principal == c.Principal()
+	return c.Has(access.RoleReadAll) || by.Channel == access.ChannelHTTP && by.Principal == c.Principal()
 }
 
 func (a *AccessAPI) schema(w http.ResponseWriter, _ *http.Request) {

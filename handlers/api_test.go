@@ -11,12 +11,11 @@ import (
 
 	"github.com/portcullis-access/portcullis/handlers"
 	"github.com/portcullis-access/portcullis/pkg/access"
-	"github.com/portcullis-access/portcullis/pkg/identity"
 )
 
 var (
 	nobody = strings.Replace(good, `"requestor":"alice@contoso.com",`, "", 1)
-	bob    = identity.Caller{Name: "bob@contoso.com", ObjectID: "o", TenantID: "t"}
+	bob    = access.Caller{Name: "bob@contoso.com", ObjectID: "o", TenantID: "t"}
 )
 
 // keyed posts a request with the Idempotency-Keys.

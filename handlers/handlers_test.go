@@ -16,7 +16,6 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/broker"
 	"github.com/portcullis-access/portcullis/pkg/customhandler"
-	"github.com/portcullis-access/portcullis/pkg/identity"
 )
 
 const good = `{"requestor":"alice@contoso.com","justification":"j","virtualMachines":[{"id":"/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/prod/providers/Microsoft.Compute/virtualMachines/web-1","ports":[{"number":22,"allowedSourceAddressPrefix":"203.0.113.7","duration":"PT1H"}]}]}`
@@ -32,7 +31,7 @@ type fake struct {
 	rec       access.Record
 	legs      []access.Leg
 	viewErr   error
-	caller    identity.Caller
+	caller    access.Caller
 	verifyErr error
 	dead      func() error
 	prompted  []access.ResourceID
@@ -68,9 +67,9 @@ func (f *fake) View(context.Context, access.RequestID) (access.Record, []access.
 	return f.rec, f.legs, nil
 }
 
-func (f *fake) Verify(context.Context, *http.Request) (identity.Caller, error) {
+func (f *fake) Verify(context.Context, *http.Request) (access.Caller, error) {
 	if f.verifyErr != nil {
-		return identity.Caller{}, f.verifyErr
+		return access.Caller{}, f.verifyErr
 	}
 	if f.caller.ObjectID == "" {
 		return f.caller, access.Errorf(access.Unauthenticated, "token_missing", "sign in")
@@ -177,7 +176,7 @@ func TestTheAPITakesTheRequestorFromTheTokenAlone(t *testing.T) {
 	if w := call(t, f, "POST", "/api/access-requests", mine); w.Code != http.StatusUnauthorized || w.Header().Get("WWW-Authenticate") == "" {
 		t.Errorf("without a token: %d", w.Code)
 	}
-	f.caller = identity.Caller{Name: "bob@contoso.com", ObjectID: "o", TenantID: "t"}
+	f.caller = access.Caller{Name: "bob@contoso.com", ObjectID: "o", TenantID: "t"}
 	if w := call(t, f, "POST", "/api/access-requests", good); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "requestor_not_allowed_here") {
 		t.Errorf("in another's name: %d %s", w.Code, w.Body)
 	}
@@ -197,13 +196,13 @@ func TestARequestIsShownToItsSenderAndToReadersOfAll(t *testing.T) {
 	path := "/api/access-requests/" + string(id)
 	var unknown string
 	for _, c := range []struct {
-		caller identity.Caller
+		caller access.Caller
 		want   int
 	}{
-		{identity.Caller{ObjectID: "o", TenantID: "t"}, 200},
-		{identity.Caller{ObjectID: "x", TenantID: "t", Roles: []string{handlers.RoleReadAll}}, 200},
-		{identity.Caller{ObjectID: "x", TenantID: "t"}, 404},
-		{identity.Caller{ObjectID: "o", TenantID: "u"}, 404},
+		{access.Caller{ObjectID: "o", TenantID: "t"}, 200},
+		{access.Caller{ObjectID: "x", TenantID: "t", Roles: []access.Role{access.RoleReadAll}}, 200},
+		{access.Caller{ObjectID: "x", TenantID: "t"}, 404},
+		{access.Caller{ObjectID: "o", TenantID: "u"}, 404},
 	} {
 		f.caller = c.caller
 		w := call(t, f, "GET", path, "")
@@ -219,7 +218,7 @@ func TestARequestIsShownToItsSenderAndToReadersOfAll(t *testing.T) {
 }
 
 func TestErrorsOfOursAreNotShown(t *testing.T) {
-	f := &fake{caller: identity.Caller{ObjectID: "o", TenantID: "t"}, err: errors.New("secret connection string")}
+	f := &fake{caller: access.Caller{ObjectID: "o", TenantID: "t"}, err: errors.New("secret connection string")}
 	w := call(t, f, "POST", "/api/access-requests", strings.Replace(good, `"requestor":"alice@contoso.com",`, "", 1))
 	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "secret") || w.Header().Get("Content-Type") != "application/problem+json" {
 		t.Errorf("%d %s", w.Code, w.Body)

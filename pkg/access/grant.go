@@ -51,6 +51,9 @@ type Leg struct {
 	EndTime      time.Time    `json:"endTimeUtc"`
 	// OpenBy is when a leg that could not be opened is given up.
 	OpenBy time.Time `json:"openBy"`
+	// Replaces is the key of the leg that this one takes over once it is open; ""
+	// for none.
+	Replaces string `json:"replaces,omitempty"`
 	// Siblings are the other NSGs on which this grant has a leg.
 	Siblings []ResourceID `json:"siblings,omitempty"`
 
@@ -78,6 +81,7 @@ type Status string
 
 // The statuses. Failed means that it never opened.
 const (
+	Scheduled  Status = "Scheduled" // accepted, and its start is still to come
 	Initiating Status = "Initiating"
 	Initiated  Status = "Initiated"
 	Revoked    Status = "Revoked"
@@ -96,6 +100,10 @@ const (
 	RemovedExternally     StatusReason = "RemovedExternally" // somebody else removed or changed its rule
 	TargetChanged         StatusReason = "TargetChanged"     // the VM is no longer behind the address
 	NotOpenedInTime       StatusReason = "NotOpenedInTime"   // not all legs could be opened; BlockedBy says why
+
+	RevokedByAdministrator StatusReason = "RevokedByAdministrator"
+	PolicyChanged          StatusReason = "PolicyChanged" // the policy does not allow it any more
+	LockedDown             StatusReason = "LockedDown"
 )
 
 // GrantStatus is what there is to say about one grant now.

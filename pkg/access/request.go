@@ -85,6 +85,14 @@ type Request struct {
 	Justification string        `json:"justification,omitempty"`
 	Ticket        string        `json:"ticket,omitempty"`
 	Ports         []PortRequest `json:"ports"`
+	// StartTime is when the ports are to open; zero for at once. Durations count
+	// from it.
+	StartTime time.Time `json:"startTimeUtc,omitzero"`
+	// Extends is the request whose grants this one takes over; "" for none.
+	Extends RequestID `json:"extends,omitempty"`
+	// Roles are those the caller had when they asked. What is decided later, at the
+	// start, is decided by them.
+	Roles []Role `json:"roles,omitempty"`
 	// BodyHash tells a repeat from another request under the same id.
 	BodyHash string `json:"bodyHash"`
 }

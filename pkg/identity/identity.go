@@ -32,20 +32,6 @@ type Config struct {
 	TenantID string
 }
 
-// Caller is who a verified token names.
-type Caller struct {
-	Name     string // the user principal name; the object id where there is none
-	ObjectID string
-	TenantID string
-	Roles    []string
-}
-
-// Has says whether the token carries the app role.
-func (c Caller) Has(role string) bool { return slices.Contains(c.Roles, role) }
-
-// Principal is the caller's key: it never changes, unlike a name.
-func (c Caller) Principal() string { return c.TenantID + "/" + c.ObjectID }
-
 // Verifier checks tokens.
 type Verifier struct {
 	cfg      Config
@@ -73,41 +59,41 @@ func NewVerifier(cfg Config, client *http.Client) (*Verifier, error) {
 // Verify gives who calls. Errors: unauthenticated, with reason token_missing,
 // token_invalid, token_expired or token_incomplete; unavailable while the keys
 // cannot be had.
-func (v *Verifier) Verify(ctx context.Context, r *http.Request) (Caller, error) {
+func (v *Verifier) Verify(ctx context.Context, r *http.Request) (access.Caller, error) {
 	raw, err := token(r)
 	if err != nil {
-		return Caller{}, err
+		return access.Caller{}, err
 	}
 	t, err := v.verifier.Verify(ctx, raw)
 	if err != nil {
 		if strings.Contains(err.Error(), "fetching keys") {
-			return Caller{}, access.Wrap(err, access.Unavailable, "keys_unavailable", "the issuer's keys cannot be had now")
+			return access.Caller{}, access.Wrap(err, access.Unavailable, "keys_unavailable", "the issuer's keys cannot be had now")
 		}
 		if _, expired := errors.AsType[*oidc.TokenExpiredError](err); expired {
-			return Caller{}, access.Wrap(err, access.Unauthenticated, "token_expired", "the token has expired: sign in again")
+			return access.Caller{}, access.Wrap(err, access.Unauthenticated, "token_expired", "the token has expired: sign in again")
 		}
-		return Caller{}, invalid(err)
+		return access.Caller{}, invalid(err)
 	}
 	if !slices.ContainsFunc(t.Audience, func(a string) bool { return slices.Contains(v.cfg.Audiences, a) }) {
-		return Caller{}, invalid(errors.New("audience"))
+		return access.Caller{}, invalid(errors.New("audience"))
 	}
 	var claims struct {
-		TenantID string   `json:"tid"`
-		ObjectID string   `json:"oid"`
-		Name     string   `json:"preferred_username"`
-		UPN      string   `json:"upn"`
-		Roles    []string `json:"roles"`
+		TenantID string        `json:"tid"`
+		ObjectID string        `json:"oid"`
+		Name     string        `json:"preferred_username"`
+		UPN      string        `json:"upn"`
+		Roles    []access.Role `json:"roles"`
 	}
 	if err := t.Claims(&claims); err != nil {
-		return Caller{}, invalid(err)
+		return access.Caller{}, invalid(err)
 	}
 	if claims.TenantID != v.cfg.TenantID {
-		return Caller{}, invalid(errors.New("tenant"))
+		return access.Caller{}, invalid(errors.New("tenant"))
 	}
 	if claims.ObjectID == "" {
-		return Caller{}, access.Errorf(access.Unauthenticated, "token_incomplete", "the token names no object id (oid)")
+		return access.Caller{}, access.Errorf(access.Unauthenticated, "token_incomplete", "the token names no object id (oid)")
 	}
-	c := Caller{Name: claims.Name, ObjectID: claims.ObjectID, TenantID: claims.TenantID, Roles: claims.Roles}
+	c := access.Caller{Name: claims.Name, ObjectID: claims.ObjectID, TenantID: claims.TenantID, Roles: claims.Roles}
 	if c.Name == "" {
 		c.Name = claims.UPN
 	}

@@ -30,7 +30,7 @@ func newStory(ctx context.Context, s *stack) (*story, error) {
 		return nil, err
 	}
 	d.say("%s", told)
-	if d.token, err = s.tool(ctx, "portcullis-local", "token", "--env-file", s.dir+"/env", "--as", "sam@contoso.com", "--role", "AccessRequests.Read.All"); err != nil {
+	if d.token, err = s.tool(ctx, "portcullis-local", "token", "--env-file", s.dir+"/env", "--as", "sam@contoso.com", "--role", "Access.ReadAll"); err != nil {
 		return nil, err
 	}
 	if d.bus, err = azservicebus.NewClientFromConnectionString(s.env["SERVICEBUS_CONNECTION_STRING"], nil); err != nil {
