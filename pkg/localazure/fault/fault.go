@@ -107,6 +107,16 @@ func (s *Strike) Hold(ctx context.Context) error {
 	return nil
 }
 
+// Over says whether the plan that struck has been replaced: what was held goes on.
+func (s *Strike) Over() bool {
+	select {
+	case <-s.replaced:
+		return true
+	default:
+		return false
+	}
+}
+
 // Injector holds the plan of one stand-in. It is safe for concurrent use.
 type Injector struct {
 	kinds []Kind

@@ -86,6 +86,9 @@ func TestHold(t *testing.T) {
 			t.Errorf("slow: %v after %v", err, time.Since(start))
 		}
 		paused := i.Take("pause")
+		if paused.Over() {
+			t.Error("over before it began")
+		}
 		go func() {
 			time.Sleep(time.Hour)
 			if err := i.Set(fault.Plan{}); err != nil {
@@ -94,6 +97,9 @@ func TestHold(t *testing.T) {
 		}()
 		if err := paused.Hold(t.Context()); err != nil || time.Since(start) != time.Hour+time.Minute {
 			t.Errorf("pause: %v after %v", err, time.Since(start))
+		}
+		if !paused.Over() {
+			t.Error("not over once the plan was replaced")
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
