@@ -45,8 +45,17 @@ func badRequest(code, format string, args ...any) *armError {
 // unparsable is the network resource provider's answer to a body it cannot read
 // into its types.
 func unparsable(format string, args ...any) *armError {
+	return invalidFormat("InvalidJson", format, args...)
+}
+
+// duplicate: Azure/migAz#218.
+func duplicate(parentID, name string) *armError {
+	return invalidFormat("DuplicateResourceName", "Resource %s has two child resources with the same name (%s).", parentID, name)
+}
+
+func invalidFormat(code, format string, args ...any) *armError {
 	e := badRequest("InvalidRequestFormat", "Cannot parse the request.")
-	e.details = []errorDetail{{Code: "InvalidJson", Message: fmt.Sprintf(format, args...)}}
+	e.details = []errorDetail{{Code: code, Message: fmt.Sprintf(format, args...)}}
 	return e
 }
 
@@ -66,11 +75,14 @@ func setRetryAfter(h http.Header, d time.Duration) {
 	if d <= 0 {
 		return
 	}
-	h.Set("Retry-After", strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10))
+	h.Set("Retry-After", strconv.FormatInt(wholeSeconds(d), 10))
 	if d < time.Second {
 		h.Set("Retry-After-Ms", strconv.FormatInt(int64((d+time.Millisecond-1)/time.Millisecond), 10))
 	}
 }
+
+// wholeSeconds rounds up.
+func wholeSeconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
 func resourceNotFound(p resourcePath) *armError {
 	last := ""
@@ -89,4 +101,28 @@ func resourceNotFound(p resourcePath) *armError {
 // Manager, misses a child of a resource that exists.
 func childNotFound(id string) *armError {
 	return newError(http.StatusNotFound, "NotFound", "Resource %s not found.", id)
+}
+
+// unauthorized is Resource Manager's answer to a caller without the role.
+func unauthorized(req request) *armError {
+	return newError(http.StatusForbidden, "AuthorizationFailed",
+		"The client does not have authorization to perform action '%s' over scope '%s' or the scope is invalid. If access was recently granted, please refresh your credentials.", req.action(), req.path.id())
+}
+
+// scopeLocked is Resource Manager's answer to a write that a lock forbids.
+func scopeLocked(req request, scope string) *armError {
+	return newError(http.StatusConflict, "ScopeLocked",
+		"The scope '%s' cannot perform %s operation because following scope(s) are locked: '%s'. Please remove the lock and try again.", req.path.id(), req.verb(), scope)
+}
+
+// preconditionFailed is the network resource provider's answer to an ETag that is
+// no longer the resource's (kubernetes-sigs/cloud-provider-azure#9729).
+func preconditionFailed(req request, header, given, current string) *armError {
+	err := newError(http.StatusPreconditionFailed, "PreconditionFailed", "Precondition failed.")
+	err.details = []errorDetail{{
+		Code: "PreconditionFailedEtagMismatch",
+		Message: fmt.Sprintf("Etag provided in %s header %s does not match etag %s of resource %s in NRP data store.",
+			header, given, current, req.path.id()),
+	}}
+	return err
 }

@@ -7,11 +7,20 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/portcullis-access/portcullis/pkg/localazure/fault"
 )
 
 // maxOperations is how many operations are remembered. Azure forgets them after
 // a while too.
 const maxOperations = 4096
+
+// The states of an operation that Azure has besides, Failed, comes to none here.
+const (
+	inProgress = "InProgress"
+	succeeded  = "Succeeded"
+	canceled   = "Canceled"
+)
 
 // operation is a long-running operation on a network security group. See
 // "Track asynchronous Azure operations" for the protocol.
@@ -23,6 +32,22 @@ type operation struct {
 	finish       func()
 	status       string // InProgress, Succeeded or Canceled
 	supersededBy *operation
+	// held is a fault that keeps it under way for longer, or nil.
+	held *fault.Strike
+}
+
+// left is how long the operation will still be under way; a second at least where
+// a pause leaves it open.
+func (op *operation) left(now time.Time) time.Duration {
+	left := op.doneAt.Sub(now)
+	switch {
+	case op.held == nil || op.held.Over():
+	case op.held.Kind == fault.Pause:
+		left = max(left, time.Second)
+	default:
+		left += op.held.Delay
+	}
+	return left
 }
 
 type operations struct {
@@ -43,10 +68,10 @@ func (o *operations) add(op *operation) {
 // changes twice in an operation: when it begins and when it ends.
 func (g *group) settle(now time.Time) {
 	op := g.running
-	if op == nil || now.Before(op.doneAt) {
+	if op == nil || op.left(now) > 0 {
 		return
 	}
-	g.running, op.status = nil, "Succeeded"
+	g.running, op.status = nil, succeeded
 	if op.finish != nil {
 		op.finish()
 	}
@@ -70,17 +95,21 @@ func (s *Server) busy(g *group, req request) *armError {
 	if op == nil || s.supersede {
 		return nil
 	}
-	left := op.doneAt.Sub(req.now)
+	return s.underWay(req, op, g.location, op.left(req.now))
+}
+
+// underWay says that the operation has to end first.
+func (s *Server) underWay(req request, op *operation, location string, left time.Duration) *armError {
 	if len(req.path.Types) == 1 {
 		return newError(http.StatusConflict, "AnotherOperationInProgress",
 			"Another operation on this or dependent resource is in progress. To retrieve status of the operation use uri: %s.",
-			s.operationURL(g, op, "operations", req.version)).retryAfter(left)
+			s.operationURL(location, op, "operations", req.version)).retryAfter(left)
 	}
-	err := newError(http.StatusTooManyRequests, "RetryableError", "A retryable error occured.").retryAfter(left)
+	err := newError(http.StatusTooManyRequests, "RetryableError", "A retryable error occurred.").retryAfter(left)
 	err.details = []errorDetail{{
 		Code: "RetryableErrorDueToAnotherOperation",
 		Message: fmt.Sprintf("Operation %s (%s) is updating resource %s. The call can be retried in %s seconds.",
-			op.kind, op.id, g.id, err.header.Get("Retry-After")),
+			op.kind, op.id, req.path.topID(), err.header.Get("Retry-After")),
 	}}
 	return err
 }
@@ -89,35 +118,44 @@ func (s *Server) busy(g *group, req request) *armError {
 // tell where to watch it. busy must have let the write pass: an operation that is
 // still under way is superseded.
 func (s *Server) begin(g *group, req request, kind string, finish func()) http.Header {
-	s.writes++
-	op := &operation{id: uuid.NewString(), kind: kind, doneAt: req.now.Add(s.cfg.OperationLatency), finish: finish, status: "InProgress"}
-	if g.running != nil {
-		g.running.status, g.running.supersededBy = "Canceled", op
-	}
-	s.operations.add(op)
-	g.running, g.etag = op, newETag()
-	header := http.Header{"Azure-Asyncoperation": {s.operationURL(g, op, "operations", req.version)}}
+	s.stats.count(req)
+	op := &operation{id: uuid.NewString(), kind: kind, doneAt: req.now.Add(s.cfg.OperationLatency), finish: finish, status: inProgress}
+	s.supersedeBy(g, op)
+	s.strike(g, op)
+	g.etag = newETag()
+	header := http.Header{"Azure-Asyncoperation": {s.operationURL(g.location, op, "operations", req.version)}}
 	if req.Method == http.MethodDelete {
-		header.Set("Location", s.operationURL(g, op, "operationResults", req.version))
+		header.Set("Location", s.operationURL(g.location, op, "operationResults", req.version))
 	}
-	setRetryAfter(header, s.cfg.OperationLatency)
+	setRetryAfter(header, op.left(req.now))
 	return header
 }
 
-func (s *Server) operationURL(g *group, op *operation, collection, version string) string {
+// supersedeBy makes the operation the group's own; one still under way is
+// cancelled.
+func (s *Server) supersedeBy(g *group, op *operation) {
+	if g.running != nil {
+		g.running.status, g.running.supersededBy = canceled, op
+	}
+	s.operations.add(op)
+	g.running = op
+}
+
+func (s *Server) operationURL(location string, op *operation, collection, version string) string {
 	return fmt.Sprintf("%s/subscriptions/%s/providers/%s/locations/%s/%s/%s?api-version=%s",
-		s.cfg.BaseURL, s.cfg.Topology.Subscription, network, g.location, collection, op.id, version)
+		s.cfg.BaseURL, s.cfg.Topology.Subscription, network, location, collection, op.id, version)
 }
 
 func (s *Server) findOperation(req request) (*operation, *armError) {
 	if req.Method != http.MethodGet {
 		return nil, methodNotAllowed(req)
 	}
-	op, ok := s.operations.byID[strings.ToLower(req.path.Names[1])]
-	if !ok {
-		return nil, childNotFound(req.path.id())
+	if req.path.isItem() {
+		if op, ok := s.operations.byID[strings.ToLower(req.path.Names[1])]; ok {
+			return op, nil
+		}
 	}
-	return op, nil
+	return nil, childNotFound(req.path.id())
 }
 
 // getOperation answers what Azure-AsyncOperation points to.
@@ -128,10 +166,10 @@ func (s *Server) getOperation(req request) (reply, *armError) {
 	}
 	out := reply{status: http.StatusOK, header: http.Header{}, body: object{"status": op.status}}
 	switch op.status {
-	case "InProgress":
-		setRetryAfter(out.header, op.doneAt.Sub(req.now))
-	case "Canceled":
-		out.body = object{"status": op.status, "error": op.canceled()}
+	case inProgress:
+		setRetryAfter(out.header, op.left(req.now))
+	case canceled:
+		out.body = object{"status": op.status, "error": op.cancellation()}
 	}
 	return out, nil
 }
@@ -144,18 +182,18 @@ func (s *Server) getOperationResult(req request) (reply, *armError) {
 	}
 	out := reply{status: http.StatusNoContent, header: http.Header{}}
 	switch op.status {
-	case "InProgress":
+	case inProgress:
 		out.status = http.StatusAccepted
 		out.header.Set("Location", s.cfg.BaseURL+req.URL.RequestURI())
-		setRetryAfter(out.header, op.doneAt.Sub(req.now))
-	case "Canceled":
-		out.status, out.body = http.StatusConflict, object{"error": op.canceled()}
+		setRetryAfter(out.header, op.left(req.now))
+	case canceled:
+		out.status, out.body = http.StatusConflict, object{"error": op.cancellation()}
 	}
 	return out, nil
 }
 
-func (op *operation) canceled() object {
-	return object{"code": "Canceled", "message": "Operation was canceled.", "details": []errorDetail{{
+func (op *operation) cancellation() object {
+	return object{"code": canceled, "message": "Operation was canceled.", "details": []errorDetail{{
 		Code: "CanceledAndSupersededDueToAnotherOperation",
 		Message: fmt.Sprintf("Operation %s (%s) was canceled and superseded by operation %s (%s).",
 			op.kind, op.id, op.supersededBy.kind, op.supersededBy.id),

@@ -105,6 +105,12 @@ func (p resourcePath) is(provider string, types ...string) bool {
 
 // resourceType is the full type, "Microsoft.Network/networkSecurityGroups".
 func (p resourcePath) resourceType() string {
+	switch {
+	case p.Provider == "" && p.Groups:
+		return "Microsoft.Resources/subscriptions/resourceGroups"
+	case p.Provider == "":
+		return "Microsoft.Resources/subscriptions"
+	}
 	return p.Provider + "/" + strings.Join(p.Types, "/")
 }
 
@@ -144,6 +150,14 @@ func (p resourcePath) parent() resourcePath {
 	p.Types = p.Types[:len(p.Types)-1]
 	p.Names = p.Names[:min(len(p.Names), len(p.Types))]
 	return p
+}
+
+// topID is the id of the top resource that p's resource belongs to.
+func (p resourcePath) topID() string {
+	for len(p.Types) > 1 {
+		p = p.parent()
+	}
+	return p.id()
 }
 
 // key is how ids are compared: Resource Manager's are case-insensitive.

@@ -10,21 +10,32 @@ import (
 	"strings"
 )
 
-// readable are the types that can be read alone, beside network security groups.
-var readable = []string{
+// readOnly are the types of resource that can only be read.
+var readOnly = []string{
 	compute + "/virtualMachines",
 	network + "/networkInterfaces",
 	network + "/virtualNetworks",
 	network + "/virtualNetworks/subnets",
 }
 
-// knownType is the proper spelling of the path's type.
-func knownType(p resourcePath) (string, bool) {
-	i := slices.IndexFunc(readable, func(t string) bool { return strings.EqualFold(t, p.resourceType()) })
+// kinds are all types that are imitated.
+var kinds = append([]string{
+	"Microsoft.Resources/subscriptions",
+	"Microsoft.Resources/subscriptions/resourceGroups",
+	network + "/locations/operations",
+	network + "/locations/operationResults",
+	groupType,
+	groupType + "/securityRules",
+	groupType + "/defaultSecurityRules",
+}, readOnly...)
+
+// spell gives the proper spelling of the path's type, if it is in the list.
+func spell(p resourcePath, list []string) (string, bool) {
+	i := slices.IndexFunc(list, func(t string) bool { return strings.EqualFold(t, p.resourceType()) })
 	if i < 0 {
 		return "", false
 	}
-	return readable[i], true
+	return list[i], true
 }
 
 // getScope answers for subscriptions and resource groups.
@@ -54,7 +65,7 @@ func (s *Server) getScope(req request) (reply, *armError) {
 }
 
 // getResource answers for the types that can only be read.
-func (s *Server) getResource(req request, kind string) (reply, *armError) {
+func (s *Server) getResource(req request) (reply, *armError) {
 	p := req.path
 	if req.Method != http.MethodGet {
 		return reply{}, methodNotAllowed(req)
@@ -74,11 +85,11 @@ func (s *Server) getResource(req request, kind string) (reply, *armError) {
 	var all []object
 	for _, k := range slices.Sorted(maps.Keys(s.resources)) {
 		o := s.resources[k]
-		if o["type"] != kind || len(p.Types) > 1 && !strings.HasPrefix(k, key(p.id())+"/") {
+		if o["type"] != req.kind || len(p.Types) > 1 && !strings.HasPrefix(k, key(p.id())+"/") {
 			continue
 		}
 		o = s.render(o)
-		if p.Group == "" && kind == compute+"/virtualMachines" {
+		if p.Group == "" && req.kind == compute+"/virtualMachines" {
 			o["id"] = upperGroup(o["id"].(string))
 		}
 		all = append(all, o)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/portcullis-access/portcullis/pkg/localazure/fault"
 )
 
 const (
@@ -38,20 +40,38 @@ type reply struct {
 type request struct {
 	*http.Request
 	path    resourcePath
+	kind    string // the type of resource, as Azure spells it; "" for an unknown one
 	version string
 	object  object // of a PUT
 	now     time.Time
 }
 
-// ServeHTTP answers as Resource Manager does. GET /_local/stats, for which no
-// token is needed, answers {"reads":n,"nsgWrites":n}.
+// verb is the last word of the action that the request takes.
+func (r request) verb() string {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		return "read"
+	case http.MethodDelete:
+		return "delete"
+	}
+	return "write"
+}
+
+// action is what access is granted to, such as
+// "Microsoft.Network/networkSecurityGroups/write".
+func (r request) action() string { return r.path.resourceType() + "/" + r.verb() }
+
+// ServeHTTP answers as Resource Manager does. Two paths are the stand-in's own
+// and need no token: GET /_local/stats answers Stats, and fault.Path serves the
+// fault plan.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-cache")
-	if r.URL.Path == "/_local/stats" && r.Method == http.MethodGet {
-		s.mu.Lock()
-		stats := object{"reads": s.reads, "nsgWrites": s.writes}
-		s.mu.Unlock()
-		write(w, reply{status: http.StatusOK, body: stats})
+	switch {
+	case r.URL.Path == fault.Path:
+		s.faults.ServeHTTP(w, r)
+		return
+	case r.URL.Path == statsPath && r.Method == http.MethodGet:
+		write(w, reply{status: http.StatusOK, body: s.Stats()})
 		return
 	}
 	id := uuid.NewString()
@@ -70,29 +90,19 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request) (reply, *armErr
 	if err := s.authenticate(r); err != nil {
 		return reply{}, err
 	}
-	var fault *Fault
-	if s.cfg.Fault != nil {
-		fault = s.cfg.Fault(r)
+	req, err := readRequest(w, r)
+	if err != nil {
+		return reply{}, err
 	}
-	if fault != nil && !fault.After {
-		return reply{}, fault.answer()
+	lost, err := s.befall(req, w.Header())
+	if err != nil {
+		return reply{}, err
 	}
-	out, err := s.handle(w, r)
-	if fault != nil {
-		return reply{}, fault.answer()
+	out, err := s.handle(req, w.Header())
+	if lost {
+		panic(http.ErrAbortHandler)
 	}
 	return out, err
-}
-
-func (f *Fault) answer() *armError {
-	if f.Status == 0 {
-		panic(http.ErrAbortHandler) // net/http drops the connection and logs nothing
-	}
-	err := newError(f.Status, f.Code, "This answer was asked for by a test.")
-	if f.RetryAfter != "" {
-		err.header = http.Header{"Retry-After": {f.RetryAfter}}
-	}
-	return err
 }
 
 func (s *Server) authenticate(r *http.Request) *armError {
@@ -115,32 +125,36 @@ func unauthenticated(code, message string) *armError {
 	return err
 }
 
-// handle parses the request and answers it under the server's lock.
-func (s *Server) handle(w http.ResponseWriter, r *http.Request) (reply, *armError) {
+// readRequest parses the request and reads its body.
+func readRequest(w http.ResponseWriter, r *http.Request) (request, *armError) {
 	req := request{Request: r, version: r.URL.Query().Get("api-version")}
 	switch {
 	case req.version == "":
-		return reply{}, badRequest("MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests.")
+		return req, badRequest("MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests.")
 	case !apiVersion.MatchString(req.version):
-		return reply{}, badRequest("InvalidApiVersionParameter", "The api-version '%s' is invalid.", req.version)
+		return req, badRequest("InvalidApiVersionParameter", "The api-version '%s' is invalid.", req.version)
 	}
 	var ok bool
 	if req.path, ok = parsePath(r.URL.EscapedPath()); !ok {
-		return reply{}, newError(http.StatusNotFound, "InvalidResourceId", "The path of the request is no resource id.")
+		return req, newError(http.StatusNotFound, "InvalidResourceId", "The path of the request is no resource id.")
 	}
+	req.kind, _ = spell(req.path, kinds)
+	var err *armError
 	if r.Method == http.MethodPut {
-		var err *armError
-		if req.object, err = readBody(w, r); err != nil {
-			return reply{}, err
-		}
+		req.object, err = readBody(w, r)
 	}
+	return req, err
+}
+
+// handle answers the request under the server's lock.
+func (s *Server) handle(req request, h http.Header) (reply, *armError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	req.now = s.cfg.Now()
 	for _, g := range s.groups {
 		g.settle(req.now)
 	}
-	if err := s.admit(w, req); err != nil {
+	if err := s.admit(req, h); err != nil {
 		return reply{}, err
 	}
 	return s.dispatch(req)
@@ -159,8 +173,9 @@ func readBody(w http.ResponseWriter, r *http.Request) (object, *armError) {
 }
 
 // admit makes the checks that Resource Manager makes before a provider sees the
-// request: the subscription, throttling, access, locks and the resource group.
-func (s *Server) admit(w http.ResponseWriter, req request) *armError {
+// request: the subscription, throttling, access, locks and the resource group;
+// then the network provider's quota.
+func (s *Server) admit(req request, h http.Header) *armError {
 	t := s.cfg.Topology
 	p := req.path
 	if p.Subscription != "" && !strings.EqualFold(p.Subscription, t.Subscription) {
@@ -169,7 +184,7 @@ func (s *Server) admit(w http.ResponseWriter, req request) *armError {
 		}
 		return newError(http.StatusNotFound, "SubscriptionNotFound", "The subscription '%s' could not be found.", p.Subscription)
 	}
-	if err := s.buckets.of(req.Method).take(req.now, t.Subscription, w.Header()); err != nil {
+	if err := s.buckets.of(req.Method).take(req.now, t.Subscription, h); err != nil {
 		return err
 	}
 	if err := s.authorize(req); err != nil {
@@ -178,36 +193,30 @@ func (s *Server) admit(w http.ResponseWriter, req request) *armError {
 	if p.Group != "" && !strings.EqualFold(p.Group, t.ResourceGroup) {
 		return newError(http.StatusNotFound, "ResourceGroupNotFound", "Resource group '%s' could not be found.", p.Group)
 	}
-	if req.Method == http.MethodGet || req.Method == http.MethodHead {
-		s.reads++
+	switch {
+	case req.verb() == "read" && req.kind != "":
+		s.stats.Reads[req.kind]++
+	case req.verb() != "read" && strings.EqualFold(p.Provider, network):
+		return s.quota.take(req.now)
 	}
 	return nil
 }
 
 func (s *Server) authorize(req request) *armError {
-	verb, id := "write", req.path.id()
-	switch req.Method {
-	case http.MethodGet, http.MethodHead:
-		verb = "read"
-	case http.MethodDelete:
-		verb = "delete"
-	}
-	action := req.path.resourceType() + "/" + verb
+	action, id := strings.ToLower(req.action()), key(req.path.id())
 	for _, denied := range s.denied {
-		if strings.HasPrefix(strings.ToLower(action), denied) {
-			return newError(http.StatusForbidden, "AuthorizationFailed",
-				"The client does not have authorization to perform action '%s' over scope '%s' or the scope is invalid. If access was recently granted, please refresh your credentials.", action, id)
+		if strings.HasPrefix(action, denied) {
+			return unauthorized(req)
 		}
 	}
-	if verb == "read" {
+	if req.verb() == "read" {
 		return nil
 	}
 	for scope, kind := range s.locks {
-		if kind == CanNotDelete && verb != "delete" || key(id) != scope && !strings.HasPrefix(key(id), scope+"/") {
+		if kind == CanNotDelete && req.verb() != "delete" || id != scope && !strings.HasPrefix(id, scope+"/") {
 			continue
 		}
-		return newError(http.StatusConflict, "ScopeLocked",
-			"The scope '%s' cannot perform %s operation because following scope(s) are locked: '%s'. Please remove the lock and try again.", id, verb, scope)
+		return scopeLocked(req, scope)
 	}
 	return nil
 }
@@ -215,25 +224,23 @@ func (s *Server) authorize(req request) *armError {
 // dispatch answers an admitted request.
 func (s *Server) dispatch(req request) (reply, *armError) {
 	p := req.path
-	switch {
-	case p.Provider == "":
-		return s.getScope(req)
-	case p.is(network, "locations", "operations") && p.isItem():
-		return s.getOperation(req)
-	case p.is(network, "locations", "operationResults") && p.isItem():
-		return s.getOperationResult(req)
-	case p.is(network, "networkSecurityGroups"):
-		return s.serveGroup(req)
-	case p.is(network, "networkSecurityGroups", "securityRules"),
-		p.is(network, "networkSecurityGroups", "defaultSecurityRules"):
-		return s.serveRule(req)
-	}
-	kind, ok := knownType(p)
-	if !ok {
+	switch req.kind {
+	case "":
 		return reply{}, newError(http.StatusNotFound, "InvalidResourceType",
 			"The resource type '%s' could not be found in the namespace '%s' for api version '%s'.", strings.Join(p.Types, "/"), p.Provider, req.version)
+	case groupType:
+		return s.serveGroup(req)
+	case groupType + "/securityRules", groupType + "/defaultSecurityRules":
+		return s.serveRule(req)
+	case network + "/locations/operations":
+		return s.getOperation(req)
+	case network + "/locations/operationResults":
+		return s.getOperationResult(req)
 	}
-	return s.getResource(req, kind)
+	if p.Provider == "" {
+		return s.getScope(req)
+	}
+	return s.getResource(req)
 }
 
 func methodNotAllowed(req request) *armError {

@@ -195,8 +195,8 @@ func TestSDKRuleCreateAndDelete(t *testing.T) {
 	if withoutETags(t, before) != withoutETags(t, after) {
 		t.Errorf("the group is not what it was:\n%s\n%s", before, after)
 	}
-	if f.Writes() != 2 {
-		t.Errorf("writes = %d, want 2", f.Writes())
+	if got := f.Stats(); got.NSGWrites != 2 || got.Writes[groupType+"/securityRules"] != 1 || got.Deletes[groupType+"/securityRules"] != 1 {
+		t.Errorf("%+v, want one write and one delete", got)
 	}
 }
 

@@ -15,10 +15,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/localazure/fault"
 )
 
 const defaultPageSize = 100
@@ -39,26 +40,10 @@ type Config struct {
 	BaseURL string
 	// PageSize is how many items a list answers at once; 0 means 100.
 	PageSize int
-	// Fault may answer a request in the server's stead, for tests; nil or a nil
-	// answer leaves the request alone. It is called for authenticated requests,
-	// concurrently.
-	Fault func(r *http.Request) *Fault
 	// Now is the clock of operations and of throttling; nil means time.Now.
 	Now func() time.Time
 	// Logger gets refused requests; nil discards.
 	Logger *slog.Logger
-}
-
-// Fault is an answer given in place of the real one.
-type Fault struct {
-	// Status is the HTTP status; 0 drops the connection without an answer.
-	Status int
-	// Code is the error's code.
-	Code string
-	// RetryAfter is the header of that name, "" for none.
-	RetryAfter string
-	// After lets the request have its effect first, and only its answer be lost.
-	After bool
 }
 
 // LockKind is the kind of a management lock.
@@ -73,18 +58,19 @@ const (
 // Server is the stand-in. It is an http.Handler; all methods are safe for
 // concurrent use.
 type Server struct {
-	cfg Config
+	cfg    Config
+	faults *fault.Injector
 
 	mu         sync.Mutex
 	resources  map[string]object // machines, interfaces, networks and subnets, by key
 	groups     map[string]*group // network security groups, by key
 	operations operations
 	buckets    buckets
+	quota      quota
 	locks      map[string]LockKind
 	denied     []string
 	supersede  bool
-	reads      int
-	writes     int
+	stats      Stats
 }
 
 // New makes a server that holds the topology.
@@ -107,11 +93,13 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg:        cfg,
+		faults:     newFaults(),
 		resources:  map[string]object{},
 		groups:     map[string]*group{},
 		operations: operations{byID: map[string]*operation{}},
 		buckets:    newBuckets(cfg.Now()),
 		locks:      map[string]LockKind{},
+		stats:      newStats(),
 	}
 	if err := s.load(cfg.Topology); err != nil {
 		return nil, fmt.Errorf("resourcemanager: topology: %w", err)
@@ -142,7 +130,7 @@ func (s *Server) put(id string, o object) error {
 	if !ok || !p.isItem() || p.Group == "" {
 		return fmt.Errorf("resourcemanager: %q is no resource id", id)
 	}
-	kind, ok := knownType(p)
+	kind, ok := spell(p, readOnly)
 	if !ok {
 		return fmt.Errorf("resourcemanager: %s is not imitated here", p.resourceType())
 	}
@@ -206,12 +194,4 @@ func (s *Server) NSG(id string) (json.RawMessage, bool) {
 	g.settle(s.cfg.Now())
 	data, err := encode(s.renderGroup(g))
 	return data, err == nil
-}
-
-// Writes counts the writes of network security groups and of their rules that
-// were accepted so far.
-func (s *Server) Writes() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.writes
 }

@@ -37,7 +37,6 @@ func (s *Server) putGroup(req request, g *group) (reply, *armError) {
 	}
 	g.defaultState = updating
 	header := s.begin(g, req, "PutNetworkSecurityGroupOperation", nil)
-	header.Set("Etag", g.etag)
 	return reply{status: status, header: header, body: s.renderGroup(g)}, nil
 }
 
@@ -95,7 +94,7 @@ func readRules(groupID string, value any) ([]rule, *armError) {
 			return nil, err
 		}
 		if slices.ContainsFunc(rules, func(other rule) bool { return strings.EqualFold(other.name, name) }) {
-			return nil, badRequest("DuplicateResourceName", "Resource %s has two child resources with the same name (%s).", groupID, name)
+			return nil, duplicate(groupID, name)
 		}
 		rules = append(rules, r)
 	}
@@ -153,11 +152,20 @@ func checkRules(groupID string, rules []rule) *armError {
 		sources += facts.sources
 		destinations += facts.destinations
 	}
-	if sources > maxPrefixesPerSide || destinations > maxPrefixesPerSide {
-		return badRequest("InvalidSecurityRule",
-			"Security group %s cannot have more than %d source or destination IP addresses and ranges.", groupID, maxPrefixesPerSide)
+	if sources > maxPrefixesPerSide {
+		return tooManyPrefixes(groupID, "Source", sources)
+	}
+	if destinations > maxPrefixesPerSide {
+		return tooManyPrefixes(groupID, "Destination", destinations)
 	}
 	return nil
+}
+
+// tooManyPrefixes: kubernetes-sigs/cloud-provider-azure#2725.
+func tooManyPrefixes(groupID, side string, n int) *armError {
+	return badRequest("SecurityRuleAddressesOrPortsPerSecurityGroupLimitReached",
+		"Network security group %s has %d %[3]sAddressPrefixes. A security group cannot have more than %[4]d %[3]sAddressPrefixes as per the limit MaxSecurityRuleAddressesOrPortsPerSecurityGroup.",
+		groupID, n, side, maxPrefixesPerSide)
 }
 
 // checkPreconditions honours If-Match and If-None-Match of a whole group's PUT.
@@ -167,8 +175,7 @@ func checkPreconditions(req request, g *group) *armError {
 		if g != nil {
 			current = g.etag
 		}
-		return newError(http.StatusPreconditionFailed, "PreconditionFailed",
-			"Precondition failed. Etag provided in %s header %s does not match etag %s of resource %s in NRP data store.", header, given, current, req.path.id())
+		return preconditionFailed(req, header, given, current)
 	}
 	if given := req.Header.Get("If-Match"); given != "" && (g == nil || !matches(given, g.etag)) {
 		return failed("if-match", given)
