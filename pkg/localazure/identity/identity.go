@@ -27,6 +27,8 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/uuid"
+
+	"github.com/portcullis-access/portcullis/pkg/localazure/fault"
 )
 
 const (
@@ -99,6 +101,7 @@ type Server struct {
 	now        func() time.Time
 	log        *slog.Logger
 	mux        *http.ServeMux
+	faults     *fault.Injector
 }
 
 // New checks the configuration and returns a server that is ready to serve.
@@ -141,6 +144,7 @@ func New(cfg Config) (*Server, error) {
 		now:        cfg.Now,
 		log:        cfg.Logger,
 		mux:        http.NewServeMux(),
+		faults:     newFaults(),
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -149,10 +153,11 @@ func New(cfg Config) (*Server, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	tenant := "/" + cfg.TenantID
-	s.mux.HandleFunc("GET /msi/token", s.managedIdentityToken)
-	s.mux.HandleFunc("POST /mint", s.mint)
-	s.mux.HandleFunc("GET "+tenant+"/v2.0/.well-known/openid-configuration", s.discovery)
-	s.mux.HandleFunc("GET "+tenant+"/discovery/v2.0/keys", s.keys)
+	s.mux.HandleFunc("GET /msi/token", s.faulty(tokenOperation, s.managedIdentityToken))
+	s.mux.HandleFunc("POST /mint", s.faulty(named("mint"), s.mint))
+	s.mux.HandleFunc("GET "+tenant+"/v2.0/.well-known/openid-configuration", s.faulty(named("discovery"), s.discovery))
+	s.mux.HandleFunc("GET "+tenant+"/discovery/v2.0/keys", s.faulty(named("keys"), s.keys))
+	s.mux.Handle(fault.Path, s.faults)
 	return s, nil
 }
 
@@ -162,6 +167,8 @@ func New(cfg Config) (*Server, error) {
 //	GET  /{tenant}/v2.0/.well-known/openid-configuration  OpenID Connect discovery 1.0
 //	GET  /{tenant}/discovery/v2.0/keys                    the JSON Web Key Set
 //	POST /mint                                            MintRequest → MintResponse, with the secret header
+//
+// and the fault plan at fault.Path.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mux.ServeHTTP(w, r)
 }

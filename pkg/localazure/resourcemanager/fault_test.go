@@ -28,6 +28,16 @@ func (f *fixture) struck() int {
 	return counts[0].Struck
 }
 
+// awaitStrike waits until a request has come in and met the plan.
+func (f *fixture) awaitStrike() {
+	f.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); f.struck() == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			f.t.Fatal("no request has come in")
+		}
+	}
+}
+
 // put writes the rule ssh into the web subnet's group through the SDK and gives
 // the first answer's error.
 func (f *fixture) put(ctx context.Context) error {
@@ -49,7 +59,7 @@ func (f *fixture) there() bool {
 // Each kind that refuses a write, as the SDK sees it, and nothing written.
 func TestFaultsThatRefuse(t *testing.T) {
 	ruleOp, groupOp := "PUT */nsg-web-subnet/securityRules/*", "PUT */networkSecurityGroups/nsg-web-subnet"
-	stale := func(ctx context.Context) context.Context {
+	anyTag := func(ctx context.Context) context.Context {
 		return policy.WithHTTPHeader(ctx, http.Header{"If-Match": {"*"}})
 	}
 	for name, tc := range map[string]struct {
@@ -66,7 +76,7 @@ func TestFaultsThatRefuse(t *testing.T) {
 		"refuse":              {rule: fault.Rule{On: ruleOp, Do: fault.Refuse}, status: 403, code: "AuthorizationFailed"},
 		"conflict on a rule":  {rule: fault.Rule{On: ruleOp, Do: fault.Conflict}, status: 429, code: "RetryableError", after: "1"},
 		"conflict on a group": {rule: fault.Rule{On: groupOp, Do: fault.Conflict}, whole: true, status: 409, code: "AnotherOperationInProgress", after: "1"},
-		"conflict, If-Match":  {rule: fault.Rule{On: groupOp, Do: fault.Conflict}, whole: true, context: stale, status: 412, code: "PreconditionFailed"},
+		"conflict, If-Match":  {rule: fault.Rule{On: groupOp, Do: fault.Conflict}, whole: true, context: anyTag, status: 412, code: "PreconditionFailed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := start(t, nil)
@@ -150,9 +160,7 @@ func TestFaultsThatHold(t *testing.T) {
 		f.plan(rule)
 		done := make(chan error, 1)
 		go func() { done <- f.put(t.Context()) }()
-		for f.struck() == 0 { // until the request has come in
-			time.Sleep(time.Millisecond)
-		}
+		f.awaitStrike()
 		if f.there() {
 			t.Errorf("%s: written too early", rule.Do)
 		}
@@ -167,9 +175,7 @@ func TestFaultsThatHold(t *testing.T) {
 			_, err := f.rulesClient().BeginCreateOrUpdate(ctx, "prod", "nsg-web-1-nic", "ssh", sshRule(200, "203.0.113.7"), nil)
 			done <- err
 		}()
-		for f.struck() == 0 {
-			time.Sleep(time.Millisecond)
-		}
+		f.awaitStrike()
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v, want that the client gave up", rule.Do, err)
