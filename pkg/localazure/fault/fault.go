@@ -32,6 +32,7 @@ const (
 	Drop      Kind = "drop"       // the connection ends before it takes effect
 	Refuse    Kind = "refuse"     // refused for good: the caller has no right to it
 	Pause     Kind = "pause"      // it takes effect once the plan is replaced
+	Kill      Kind = "kill"       // the process that serves it dies, Delay after it began
 )
 
 // Rule is one way to fail.
@@ -41,7 +42,7 @@ type Rule struct {
 	On string `json:"on"`
 	// Do is what befalls them.
 	Do Kind `json:"do"`
-	// Delay belongs to slow and throttle, as a Go duration such as "1.5s".
+	// Delay belongs to slow, throttle and kill, as a Go duration such as "1.5s".
 	Delay Duration `json:"delay,omitzero"`
 	// Skip lets as many operations pass first.
 	Skip int `json:"skip,omitzero"`
@@ -167,7 +168,7 @@ func (i *Injector) check(r Rule) error {
 		return fmt.Errorf("%q cannot be done here; one of %v can", r.Do, i.kinds)
 	case r.Do == Slow && r.Delay <= 0:
 		return errors.New("slow needs a delay")
-	case r.Delay != 0 && r.Do != Slow && r.Do != Throttle:
+	case r.Delay != 0 && r.Do != Slow && r.Do != Throttle && r.Do != Kill:
 		return fmt.Errorf("a delay means nothing to %s", r.Do)
 	case r.Delay < 0 || r.Skip < 0 || r.Times < 0:
 		return errors.New("delay, skip and times cannot be negative")

@@ -15,7 +15,7 @@ import (
 
 func injector(t *testing.T, p fault.Plan) *fault.Injector {
 	t.Helper()
-	i := fault.New(fault.Slow, fault.Throttle, fault.Drop, fault.Pause)
+	i := fault.New(fault.Slow, fault.Throttle, fault.Drop, fault.Pause, fault.Kill)
 	if err := i.Set(p); err != nil {
 		t.Fatal(err)
 	}
@@ -139,6 +139,10 @@ func TestAdmin(t *testing.T) {
 	}
 	if s := i.Take("GET /"); s == nil || s.Delay != 1500*time.Millisecond {
 		t.Errorf("%+v", s)
+	}
+	later := injector(t, fault.Plan{Rules: []fault.Rule{{On: "*", Do: fault.Kill, Delay: fault.Duration(time.Second)}}})
+	if s := later.Take("GET /"); s == nil || s.Kind != fault.Kill || s.Delay != time.Second {
+		t.Errorf("kill: %+v", s)
 	}
 	want := `{"plan":{"seed":7,"rules":[{"on":"GET *","do":"slow","delay":"1.5s","times":2}]},"counts":[{"matched":1,"struck":1}]}`
 	if code, body := call("GET", ""); code != 200 || body != want {
