@@ -99,7 +99,7 @@ func (h *Host) adminInvoke(w http.ResponseWriter, r *http.Request, name string) 
 	}
 	if !h.calls.start(func() {
 		// Its outcome is in the invocation's log line.
-		_ = h.invoke(h.base, f, "This function was programmatically called via the host APIs.", e)
+		_ = h.invoke(h.base, call{fn: f, reason: "This function was programmatically called via the host APIs.", envelope: e})
 	}) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return

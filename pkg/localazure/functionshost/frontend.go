@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/localazure/fault"
 )
 
 const (
@@ -21,8 +23,17 @@ var errFrontEnd = errors.New("the front end has waited 230 s for the function")
 
 // ServeHTTP is the app's front end: Easy Auth, the admin endpoints, then the
 // HTTP functions by their routes. It answers 503 until the host is ready, and
-// 404 where no function matches path and method.
+// 404 where no function matches path and method. Before all that, and without a
+// key, come the stand-in's own fault.Path and StatsPath.
 func (h *Host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case fault.Path:
+		h.faults.ServeHTTP(w, r)
+		return
+	case StatsPath:
+		h.serveStats(w, r)
+		return
+	}
 	if !h.authenticate(w, r) {
 		return
 	}
@@ -35,6 +46,10 @@ func (h *Host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case <-h.ready:
 	default:
 		http.Error(w, "Function host is not running.", http.StatusServiceUnavailable)
+		return
+	}
+	strike := h.faults.Take("http " + r.Method + " " + r.URL.Path)
+	if strike != nil && !h.letPass(w, r, strike) {
 		return
 	}
 	if r.ContentLength > maxRequestBody {
@@ -60,7 +75,7 @@ func (h *Host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			// would resolve to another.
 			r.URL.Path, r.URL.RawPath = unescapedPath(segments), escapeSegments(segments)
 		}
-		h.serveFunction(w, r, f, params)
+		h.serveFunction(w, r, f, params, strike)
 	}
 }
 
@@ -77,19 +92,20 @@ func (h *Host) serveHomepage(w http.ResponseWriter) {
 // serveFunction runs an HTTP function: the request itself goes to the handler
 // where forwarding is on and the function has one http output, else an
 // envelope.
-func (h *Host) serveFunction(w http.ResponseWriter, r *http.Request, f *function, params map[string]string) {
+func (h *Host) serveFunction(w http.ResponseWriter, r *http.Request, f *function, params map[string]string, strike *fault.Strike) {
 	ctx, cancel := context.WithTimeoutCause(r.Context(), frontEndTimeout, errFrontEnd)
 	defer cancel()
 	r = r.WithContext(ctx)
 	tracked := &trackedWriter{ResponseWriter: w}
+	out := losing(strike, tracked)
 	err := h.execute(ctx, f, "This function was programmatically called via the host APIs.",
-		func(ctx context.Context, inv invocation) error {
+		struckBy(strike, nil, func(ctx context.Context, inv invocation) error {
 			if f.http.proxied {
-				return inv.forward(ctx, tracked, r)
+				return inv.forward(ctx, out, r)
 			}
-			return inv.exchange(ctx, tracked, r, params)
-		})
-	if err != nil && tracked.written {
+			return inv.exchange(ctx, out, r, params)
+		}))
+	if err != nil && (tracked.written || errors.Is(err, errReplyLost)) {
 		panic(http.ErrAbortHandler) // only a broken connection can tell the caller now
 	}
 	if err != nil {

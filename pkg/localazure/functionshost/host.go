@@ -8,6 +8,41 @@
 // process, the encoding of an invocation, how an answer is judged, and when a
 // message is completed or abandoned. What it does not support it refuses when
 // it reads the app, never in passing.
+//
+// # Faults
+//
+// A fault plan ([Host.Faults], or fault.Path on the front end) knows two kinds
+// of operation: "invoke <Function>" is one invocation of a function with a queue
+// or timer trigger, and "http <METHOD> <path>" one request of the front end that
+// is not for the admin endpoints of this package.
+//
+//   - slow, pause: the invocation or request goes on after Delay, or once the
+//     plan is replaced. Locks are renewed meanwhile; functionTimeout does not run.
+//   - drop: it never reaches the handler. The invocation fails, which abandons
+//     its message; the caller's connection ends.
+//   - throttle, refuse: the caller gets 429 with Retry-After, or 403. A trigger
+//     has no caller to tell, so to an invocation they are what drop is.
+//   - lose-reply: the handler does its work and its answer is lost. The
+//     invocation fails; the caller's connection ends.
+//   - lock: once the handler has the invocation, the message's or session's lock
+//     is given up: the message comes again, to another receiver perhaps, while
+//     the handler still works, and the outcome settles nothing. Timers and
+//     requests hold no lock, so nothing befalls them.
+//   - kill: the handler's processes are killed Delay after it has the invocation
+//     or request, or at its answer if that comes first. Everything in flight
+//     fails, what comes next waits for the next run. It is the host's own kill,
+//     as after functionTimeout: three of them do not stop the host.
+//
+// # Left out
+//
+//   - cardinality many, output bindings other than http, and triggers other than
+//     Service Bus, timer and HTTP are refused. prefetchCount is taken for 0.
+//   - maxConcurrentCallsPerSession above 1 is refused.
+//   - A request that cannot be proxied is not tried again; the real host tries up
+//     to ten times within some two seconds (RetryProxyHandler).
+//   - After a restart the handler has another port, unless host.json fixes one.
+//   - Health pings to / after the first; scaling; several instances (run several
+//     Hosts); slots; CORS; the http section's own throttles.
 package functionshost
 
 import (
@@ -25,6 +60,8 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"github.com/portcullis-access/portcullis/pkg/localazure/fault"
 )
 
 // HostVersion is the version that the host gives itself towards the handler
@@ -71,19 +108,29 @@ type Host struct {
 	console   *console
 	log       *slog.Logger
 	handler   *supervisor
-	client    *http.Client    // towards the handler
-	call      caller          // how triggers invoke functions
-	timers    timerStore      // where timers keep their status
-	proxy     http.Handler    // forwards to the handler
-	calls     background      // invocations started by the admin endpoint
+	client    *http.Client // towards the handler
+	call      caller       // how triggers invoke functions
+	timers    timerStore   // where timers keep their status
+	proxy     http.Handler // forwards to the handler
+	calls     background   // invocations started by the admin endpoint
+	faults    *fault.Injector
+	counts    counters
 	running   atomic.Bool     // Run was called
 	base      context.Context // Run's context, for calls; set before ready is closed
 	started   time.Time       // when Run was called; set before ready is closed
 	ready     chan struct{}
 }
 
-// caller invokes a function that is not HTTP and returns nil if it succeeded.
-type caller func(ctx context.Context, f *function, reason string, e envelope) error
+// call is one invocation of a function that is not HTTP.
+type call struct {
+	fn       *function
+	reason   string // in the log
+	envelope envelope
+	loseLock func() // gives up what the trigger holds; nil where it holds nothing
+}
+
+// caller makes a call and returns nil if it succeeded.
+type caller func(ctx context.Context, c call) error
 
 // Function describes one function of the app.
 type Function struct {
@@ -123,6 +170,8 @@ func New(cfg Config) (*Host, error) {
 	h.client = newHandlerClient()
 	h.proxy = newProxy(h.options.streaming, h.log)
 	h.call = h.invoke
+	h.faults = newInjector()
+	h.handler.started = h.counts.startHandler
 	h.timers = timerStore{dir: cfg.StateDir}
 	h.warnOfForgeable()
 	return h, nil

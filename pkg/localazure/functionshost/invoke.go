@@ -30,19 +30,22 @@ type invocation struct {
 	fn   *function
 	host *Host
 	run  *child
+	sent func() // is told, once at least, when the handler has the request; may be nil
 }
 
 // execute waits for the handler, lets call do the work and bounds it by
 // functionTimeout: when that passes, the handler is killed and started again,
 // which fails everything else in flight too. reason says in the log why the
 // function runs.
-func (h *Host) execute(ctx context.Context, f *function, reason string, call func(ctx context.Context, inv invocation) error) error {
+func (h *Host) execute(ctx context.Context, f *function, reason string, call func(ctx context.Context, inv invocation) error) (err error) {
+	finished := h.counts.start(f.Name)
+	defer func() { finished(err) }()
 	inv := invocation{id: uuid.NewString(), fn: f, host: h}
 	category := "Function." + f.Name
 	h.console.line(levelInformation, category,
 		fmt.Sprintf("Executing 'Functions.%s' (Reason='%s', Id=%s)", f.Name, reason, inv.id))
 	start := time.Now()
-	err := h.bounded(ctx, &inv, call)
+	err = h.bounded(ctx, &inv, call)
 	took := time.Since(start).Milliseconds()
 	if err != nil {
 		h.console.line(levelError, category,
@@ -75,11 +78,17 @@ func (h *Host) bounded(ctx context.Context, inv *invocation, call func(ctx conte
 }
 
 // invoke runs a function that is not HTTP with the envelope as its input.
-func (h *Host) invoke(ctx context.Context, f *function, reason string, e envelope) error {
-	return h.execute(ctx, f, reason, func(ctx context.Context, inv invocation) error {
-		_, err := inv.post(ctx, e)
+func (h *Host) invoke(ctx context.Context, c call) error {
+	strike := h.faults.Take("invoke " + c.fn.Name)
+	if strike != nil {
+		if err := strike.Hold(ctx); err != nil {
+			return err
+		}
+	}
+	return h.execute(ctx, c.fn, c.reason, struckBy(strike, c.loseLock, func(ctx context.Context, inv invocation) error {
+		_, err := inv.post(ctx, c.envelope)
 		return err
-	})
+	}))
 }
 
 // post sends the envelope to the handler and judges the answer.
@@ -90,7 +99,7 @@ func (inv invocation) post(ctx context.Context, e envelope) (answer, error) {
 	}
 	// A reader of unknown length makes the request chunked, as Azure's are.
 	reader := struct{ io.Reader }{bytes.NewReader(body)}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+inv.run.address+"/"+inv.fn.Name, reader)
+	request, err := http.NewRequestWithContext(inv.traced(ctx), http.MethodPost, "http://"+inv.run.address+"/"+inv.fn.Name, reader)
 	if err != nil {
 		return answer{}, err
 	}

@@ -43,7 +43,7 @@ func TestInvocationRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.invoke(t.Context(), f, "a test", e); err != nil {
+	if err := h.invoke(t.Context(), call{fn: f, reason: "a test", envelope: e}); err != nil {
 		t.Fatal(err)
 	}
 	want, err := e.bytes()
@@ -81,7 +81,7 @@ func TestInvocationFailures(t *testing.T) {
 		w.WriteHeader(http.StatusInternalServerError)
 		_, _ = io.WriteString(w, `{"Logs":["never shown"]}`)
 	})
-	if err := h.invoke(t.Context(), h.find("Sweep"), "a test", envelope{}); err == nil || !strings.Contains(err.Error(), "500") {
+	if err := h.invoke(t.Context(), call{fn: h.find("Sweep"), reason: "a test"}); err == nil || !strings.Contains(err.Error(), "500") {
 		t.Errorf("error %v", err)
 	}
 	if strings.Contains(a.out.String(), "never shown") || !strings.Contains(a.out.String(), "[Error] Function.Sweep: Executed 'Functions.Sweep' (Failed") {
@@ -94,7 +94,7 @@ func TestEmptyAnswerHangsUntilTheTimeout(t *testing.T) {
 	h := inProcess(t, a, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	restarted := make(chan *child, 1)
 	go func() { restarted <- <-h.handler.restarts }()
-	if err := h.invoke(t.Context(), h.find("Sweep"), "a test", envelope{}); !errors.Is(err, errFunctionTimeout) {
+	if err := h.invoke(t.Context(), call{fn: h.find("Sweep"), reason: "a test"}); !errors.Is(err, errFunctionTimeout) {
 		t.Errorf("error %v", err)
 	}
 	if run := <-restarted; run == nil {
@@ -103,7 +103,7 @@ func TestEmptyAnswerHangsUntilTheTimeout(t *testing.T) {
 	// Until the next run is ready, calls wait.
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if err := h.invoke(ctx, h.find("Sweep"), "a test", envelope{}); !errors.Is(err, context.DeadlineExceeded) {
+	if err := h.invoke(ctx, call{fn: h.find("Sweep"), reason: "a test"}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a call between two runs: %v", err)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // child is one run of the handler process.
@@ -33,10 +35,12 @@ func startChild(options hostOptions, environment []string, c *console) (*child, 
 	}
 	cmd := exec.Command(options.executable)
 	cmd.Dir = options.workingDir
-	portText := strconv.Itoa(port)
+	portText, workerID := strconv.Itoa(port), uuid.NewString()
 	cmd.Env = append(slices.Clone(environment),
 		"FUNCTIONS_CUSTOMHANDLER_PORT="+portText,
-		"FUNCTIONS_HTTPWORKER_PORT="+portText)
+		"FUNCTIONS_HTTPWORKER_PORT="+portText,
+		"FUNCTIONS_CUSTOMHANDLER_WORKER_ID="+workerID,
+		"FUNCTIONS_HTTPWORKER_ID="+workerID)
 	for _, argument := range options.arguments {
 		cmd.Args = append(cmd.Args, expandArgument(argument, cmd.Env))
 	}

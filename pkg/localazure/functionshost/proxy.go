@@ -45,7 +45,7 @@ func newProxy(streaming bool, log *slog.Logger) http.Handler {
 // middle, is a failure.
 func (inv invocation) forward(ctx context.Context, w http.ResponseWriter, r *http.Request) (err error) {
 	target := proxyTarget{address: inv.run.address, err: &err}
-	out := r.Clone(context.WithValue(ctx, proxyTargetKey{}, target))
+	out := r.Clone(context.WithValue(inv.traced(ctx), proxyTargetKey{}, target))
 	inv.stamp(out.Header)
 	out.Header.Del("X-Ms-Invocation-Id")
 	if inv.host.options.streaming {

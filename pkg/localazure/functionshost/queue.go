@@ -88,8 +88,13 @@ func (h *Host) deliver(ctx context.Context, f *function, r receiver, m *azservic
 		if lock == nil {
 			stop = h.keepLock(ctx, f, r, m)
 		}
-		err = h.call(ctx, f, fmt.Sprintf("New ServiceBus message detected on '%s'.", f.Source), e)
+		lost := false
+		err = h.call(ctx, call{fn: f, reason: fmt.Sprintf("New ServiceBus message detected on '%s'.", f.Source), envelope: e,
+			loseLock: func() { lost = true; h.loseLock(ctx, f, r, m, lock) }})
 		stop()
+		if lost {
+			return // what cannot be settled any more
+		}
 	}
 	if ctx.Err() != nil {
 		return

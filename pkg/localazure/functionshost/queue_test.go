@@ -195,7 +195,7 @@ func options(calls, sessions int, renewal, idle time.Duration) serviceBusOptions
 
 // takes is a function that takes so long, and succeeds or fails.
 func takes(bus *fakeBus, d time.Duration, err error) caller {
-	return func(ctx context.Context, _ *function, _ string, e envelope) error {
+	return func(ctx context.Context, _ call) error {
 		bus.note("call")
 		select {
 		case <-time.After(d):
@@ -220,7 +220,7 @@ func TestQueueConcurrency(t *testing.T) {
 		running, most := 0, 0
 		var mu sync.Mutex
 		listen(t, bus, false, options(2, 1, time.Minute, time.Minute), time.Minute,
-			func(context.Context, *function, string, envelope) error {
+			func(context.Context, call) error {
 				mu.Lock()
 				running++
 				most = max(most, running)
@@ -289,7 +289,7 @@ func TestSessionsAreSerialAndParallel(t *testing.T) {
 		bus := newFakeBus(time.Minute)
 		bus.send("s1", "a1", "a2")
 		bus.send("s2", "b1")
-		listen(t, bus, true, options(9, 2, time.Minute, 5*time.Second), 20*time.Second, func(context.Context, *function, string, envelope) error {
+		listen(t, bus, true, options(9, 2, time.Minute, 5*time.Second), 20*time.Second, func(context.Context, call) error {
 			time.Sleep(time.Second)
 			return nil
 		})

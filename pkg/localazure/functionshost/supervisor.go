@@ -35,6 +35,7 @@ type supervisor struct {
 	console     *console
 	log         *slog.Logger
 	restarts    chan *child // runs that are to be ended and followed by another
+	started     func()      // is told of every run that became ready
 
 	mu      sync.Mutex
 	current *child
@@ -46,6 +47,7 @@ func newSupervisor(options hostOptions, environment []string, c *console, log *s
 	return &supervisor{
 		options: options, environment: environment, console: c, log: log,
 		restarts: make(chan *child),
+		started:  func() {},
 		ready:    make(chan struct{}),
 		stopped:  make(chan struct{}),
 	}
@@ -149,6 +151,7 @@ func (s *supervisor) once(ctx context.Context) error {
 	if err != nil || died || ctx.Err() != nil {
 		return err
 	}
+	s.started()
 	s.setReady(run)
 	done := run.done
 	for {

@@ -38,7 +38,7 @@ func (h *Host) runTimer(ctx context.Context, f *function) {
 			if err != nil {
 				return err
 			}
-			return h.call(ctx, f, fmt.Sprintf("Timer fired at %s", time.Now().UTC().Format(time.RFC3339)), e)
+			return h.call(ctx, call{fn: f, reason: "Timer fired at " + time.Now().UTC().Format(time.RFC3339), envelope: e})
 		},
 		warn: func(err error) { h.log.Warn("timer", "function", f.Name, "error", err) },
 	}
