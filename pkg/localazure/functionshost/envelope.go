@@ -97,7 +97,9 @@ func messageMetadata(m *azservicebus.ReceivedMessage, sessionLock time.Time) *bi
 	d.setText("DeadLetterSource", m.DeadLetterSource)
 	d.set("LockToken", uuid.UUID(m.LockToken).String())
 	expires, enqueued := maxDotNetTime, time.Time{}
-	if m.ExpiresAt != nil {
+	// The Go SDK takes a message without a time to live for one of 0, .NET's for
+	// one without an end (AmqpMessageExtensions.GetTimeToLive).
+	if m.ExpiresAt != nil && (m.TimeToLive == nil || *m.TimeToLive > 0) {
 		expires = m.ExpiresAt.UTC()
 	}
 	if m.EnqueuedTime != nil {
