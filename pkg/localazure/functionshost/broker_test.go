@@ -17,7 +17,6 @@ import (
 // delivery is what the handler printed of one invocation.
 type delivery struct {
 	function string
-	Data     map[string]string
 	Metadata map[string]json.RawMessage
 }
 

@@ -22,7 +22,7 @@ import (
 const handlerMode = "FUNCTIONSHOST_TEST_HANDLER"
 
 func TestMain(m *testing.M) {
-	switch mode := os.Getenv(handlerMode); mode {
+	switch os.Getenv(handlerMode) {
 	case "":
 		os.Exit(m.Run())
 	case "sleep":
@@ -30,20 +30,12 @@ func TestMain(m *testing.M) {
 	case "host":
 		runTestHost(os.Args[1])
 	default:
-		runTestHandler(mode)
+		runTestHandler()
 	}
 }
 
-// runTestHandler serves what tests ask for by path. Modes: "serve", or
-// "exit=<code>" to exit at once.
-func runTestHandler(mode string) {
-	if code, ok := strings.CutPrefix(mode, "exit="); ok {
-		n, _ := strconv.Atoi(code)
-		os.Exit(n)
-	}
-	fmt.Println("handler says hello")
-	fmt.Fprintln(os.Stderr, "Warning: something odd")
-	fmt.Fprintln(os.Stderr, "something broke")
+// runTestHandler serves what tests ask for by path.
+func runTestHandler() {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", echo)
 	mux.HandleFunc("/{prefix}/exit/{code}", func(_ http.ResponseWriter, r *http.Request) {
@@ -91,40 +83,19 @@ func runTestHost(root string) {
 	os.Exit(1)
 }
 
-// echoed is what the test handler saw of a request.
-type echoed struct {
-	Method, Path, Query, Host, Body string
-	Header                          http.Header
-	Chunked                         bool
-	Env                             []string
-	Args                            []string
-	Dir                             string
-	Pid                             int
-}
+// echoed is what the test handler says of itself.
+type echoed struct{ Pid int }
 
 func echo(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
-	dir, _ := os.Getwd()
 	if r.Header.Get("User-Agent") == "Azure-Functions-Host/"+HostVersion {
 		fmt.Printf("invoked %s %s\n", r.URL.Path, body)
-		if strings.HasPrefix(r.URL.Path, "/Fail") {
-			w.WriteHeader(http.StatusInternalServerError)
-			return
-		}
-		if strings.HasPrefix(r.URL.Path, "/Slow") {
-			time.Sleep(2 * time.Second) // longer than the locks of its queues
-		}
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Echo", "yes")
 	if r.URL.Path == "/api/teapot" {
 		w.WriteHeader(http.StatusTeapot)
 	}
-	_ = json.NewEncoder(w).Encode(echoed{
-		Method: r.Method, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Host: r.Host, Body: string(body),
-		Header: r.Header, Chunked: len(r.TransferEncoding) > 0,
-		Env: os.Environ(), Args: os.Args[1:], Dir: dir, Pid: os.Getpid(),
-	})
+	_ = json.NewEncoder(w).Encode(echoed{Pid: os.Getpid()})
 }
 
 // app is a staged function app under test.

@@ -19,7 +19,8 @@ type Stats struct {
 }
 
 // Invocations counts those of one function by outcome. An HTTP function
-// succeeds with whatever status its handler answers; a queue function's
+// succeeds with whatever status its handler answers, and a moment after its
+// caller has the answer; a queue function's
 // Succeeded says nothing of whether its message could be completed.
 type Invocations struct {
 	Running   int `json:"running"`

@@ -109,8 +109,7 @@ func (s *supervisor) setDown(run *child) bool {
 // give up. No process of the handler's group is left when it returns.
 func (s *supervisor) run(ctx context.Context) error {
 	defer close(s.stopped)
-	failures := 0
-	var last time.Time
+	var failures errorCount
 	for ctx.Err() == nil {
 		err := s.once(ctx)
 		var start *startError
@@ -120,19 +119,29 @@ func (s *supervisor) run(ctx context.Context) error {
 		case errors.As(err, &start):
 			return err // another attempt would end no differently
 		}
-		// A failure long after the one before starts a new count
-		// (AddOrUpdateErrorBucket).
-		if now := time.Now(); now.Sub(last) > errorForgetAfter {
-			failures, last = 1, now
-		} else {
-			failures, last = failures+1, now
-		}
 		s.console.line(levelError, "Host", err.Error())
-		if failures >= errorLimit {
+		if failures.add(time.Now()) >= errorLimit {
 			return fmt.Errorf("%w: %w", ErrHandlerFailed, err)
 		}
 	}
 	return nil
+}
+
+// errorCount counts the handler's failures. One long after the one before it
+// starts a new count (AddOrUpdateErrorBucket).
+type errorCount struct {
+	n    int
+	last time.Time
+}
+
+// add counts a failure and gives the count.
+func (c *errorCount) add(now time.Time) int {
+	if now.Sub(c.last) > errorForgetAfter {
+		c.n = 0
+	}
+	c.n++
+	c.last = now
+	return c.n
 }
 
 // startError is a handler that cannot be started at all.
