@@ -40,6 +40,8 @@
 //   - maxConcurrentCallsPerSession above 1 is refused.
 //   - A request that cannot be proxied is not tried again; the real host tries up
 //     to ten times within some two seconds (RetryProxyHandler).
+//   - A redirect that answers an invocation is a failure; the real host's client
+//     would follow it.
 //   - After a restart the handler has another port, unless host.json fixes one.
 //   - Health pings to / after the first; scaling; several instances (run several
 //     Hosts); slots; CORS; the http section's own throttles.

@@ -203,13 +203,13 @@ func levels(t *testing.T) {
 func endIsAKill(t *testing.T) {
 	died := make(chan struct{})
 	h := setup{functions: anyRoute(), request: func(ctx context.Context, e event) order {
-		if e.Path == "/api/work" {
+		if e.Path == "/api/task" {
 			<-ctx.Done()
 			close(died)
 		}
 		return order{}
 	}}.run(t)
-	answered := h.behind(t, "/api/work")
+	answered := h.behind(t, "/api/task")
 	eventually(t, "it works", func() bool { return len(h.told("request")) == 1 })
 	h.stop()
 	if err := <-h.end; err != nil {
@@ -227,16 +227,16 @@ func endIsAKill(t *testing.T) {
 func timeoutKills(t *testing.T) {
 	died := make(chan int, 2)
 	h := setup{top: `,"functionTimeout":"00:00:02"`, functions: anyRoute(), request: func(ctx context.Context, e event) order {
-		if e.Path != "/api/work" {
+		if e.Path != "/api/task" {
 			return order{}
 		}
 		<-ctx.Done()
 		died <- e.Pid
 		return order{}
 	}}.run(t)
-	first := h.behind(t, "/api/work")
+	first := h.behind(t, "/api/task")
 	eventually(t, "it works", func() bool { return len(h.told("request")) == 1 })
-	second := h.behind(t, "/api/work")
+	second := h.behind(t, "/api/task")
 	if status := <-first; status != http.StatusInternalServerError {
 		t.Errorf("the call that timed out: %d", status)
 	}

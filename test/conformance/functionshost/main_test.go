@@ -4,7 +4,8 @@
 // where a queue is concerned.
 //
 // Sources begin with a mark: S, read in the source of the host or of an
-// extension; D, Microsoft's documentation; G, an issue; I, inferred.
+// extension; R, recorded from a real host; D, Microsoft's documentation; G, an
+// issue; I, inferred.
 package functionshost
 
 import (
