@@ -50,9 +50,10 @@ type Requests interface {
 	// earlier decision under this id. pending tells whether pending/<id> exists
 	// now, so that whoever asks can finish what was cut off.
 	Begin(ctx context.Context, rec access.Record) (stored access.Record, pending bool, err error)
-	// Keep writes the request's record and its first events in one transaction.
-	// Repeating it changes nothing.
-	Keep(ctx context.Context, rec access.Record, events []access.Event) error
+	// Keep writes the request's record and its first events in one transaction,
+	// and gives the record that stands: rec itself, or the one kept earlier under
+	// its id, which stays as it is.
+	Keep(ctx context.Context, rec access.Record, events []access.Event) (stored access.Record, err error)
 	// Finish removes pending/<id>; one already gone is no error.
 	Finish(ctx context.Context, id access.RequestID) error
 	// Find gives the decision under id, looking at the record and then at
@@ -62,7 +63,8 @@ type Requests interface {
 
 // PendingRequests lists what Submit left unfinished.
 type PendingRequests interface {
-	// Pending gives the decisions under pending/ made before the time.
+	// Pending gives the decisions under pending/ made before the time. One that
+	// cannot be read is an error and does not keep the others back.
 	Pending(ctx context.Context, before time.Time) ([]access.Record, error)
 }
 
@@ -136,9 +138,10 @@ type Baselines interface {
 
 // Heads finds the NSGs that need somebody's attention.
 type Heads interface {
-	// Due gives the heads whose DueAt is not after now.
+	// Due gives the heads whose DueAt is not after now. A head that cannot be
+	// read is an error and does not keep the others back.
 	Due(ctx context.Context, now time.Time) ([]Head, error)
-	// All gives every head there is.
+	// All gives every head there is, and errors as Due does.
 	All(ctx context.Context) ([]Head, error)
 }
 

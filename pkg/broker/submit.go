@@ -75,12 +75,14 @@ func (s *Submitter) Submit(ctx context.Context, req access.Request) (access.Reco
 	case err != nil:
 		return access.Record{}, err
 	}
-	if rec.Request.BodyHash != req.BodyHash {
-		return access.Record{}, access.Errorf(access.FailedPrecondition, "id_conflict",
-			"this id was already used for another request: send a request of other content under an id of its own")
+	if err := conflict(rec, req); err != nil {
+		return access.Record{}, err
 	}
 	if pending {
-		if err := s.Resume(ctx, rec); err != nil {
+		if rec, err = s.resume(ctx, rec); err != nil {
+			return access.Record{}, err
+		}
+		if err := conflict(rec, req); err != nil {
 			return access.Record{}, err
 		}
 	}
@@ -88,6 +90,15 @@ func (s *Submitter) Submit(ctx context.Context, req access.Request) (access.Reco
 		return rec, rec.Refusal.Error()
 	}
 	return rec, nil
+}
+
+// conflict says whether the request stands under the id of another.
+func conflict(rec access.Record, req access.Request) error {
+	if rec.Request.BodyHash == req.BodyHash {
+		return nil
+	}
+	return access.Errorf(access.FailedPrecondition, "id_conflict",
+		"this id was already used for another request: send a request of other content under an id of its own")
 }
 
 // RefuseMalformed records the refusal of a message that is no request at all,
@@ -102,7 +113,8 @@ func (s *Submitter) RefuseMalformed(ctx context.Context, sender access.Sender, m
 		},
 		Outcome: access.Refused, DecidedAt: s.Clock().UTC(), Refusal: &refusal,
 	}
-	return rec.ID, s.Requests.Keep(ctx, rec, []access.Event{decisionEvent(rec)})
+	_, err := s.Requests.Keep(ctx, rec, []access.Event{decisionEvent(rec)})
+	return rec.ID, err
 }
 
 func (s *Submitter) decide(ctx context.Context, id access.RequestID, req access.Request) (access.Record, error) {
@@ -179,13 +191,23 @@ func (s *Submitter) grants(ctx context.Context, rec access.Record, now time.Time
 }
 
 // Resume completes what was decided, from any point at which it was cut off.
+func (s *Submitter) Resume(ctx context.Context, rec access.Record) error {
+	_, err := s.resume(ctx, rec)
+	return err
+}
+
+// resume is Resume, and gives the record that stands. Begin looks at two
+// tables, so of two deliveries at once the later may write its own decision
+// into pending/ just after the earlier was finished: what was kept first is
+// what is carried out, and nothing that no record tells of.
 //
 // The order keeps the invariants: the record and its event come first (opens
 // wait for them), then the delayed close, and only then the legs, because from
 // the moment a leg is written anybody's reconcile may open it.
-func (s *Submitter) Resume(ctx context.Context, rec access.Record) error {
-	if err := s.Requests.Keep(ctx, rec, []access.Event{decisionEvent(rec)}); err != nil {
-		return err
+func (s *Submitter) resume(ctx context.Context, rec access.Record) (access.Record, error) {
+	rec, err := s.Requests.Keep(ctx, rec, []access.Event{decisionEvent(rec)})
+	if err != nil {
+		return access.Record{}, err
 	}
 	byNSG := map[access.ResourceID][]access.Leg{}
 	for _, l := range rec.Legs() {
@@ -195,22 +217,22 @@ func (s *Submitter) Resume(ctx context.Context, rec access.Record) error {
 	for _, id := range groups {
 		for _, end := range endTimes(byNSG[id]) {
 			if err := s.Prompts.Prompt(ctx, id, end); err != nil {
-				return err
+				return access.Record{}, err
 			}
 		}
 	}
 	now := s.Clock().UTC()
 	for _, id := range groups {
 		if err := s.Ledger.AddLegs(ctx, id, byNSG[id], s.Token(), now); err != nil {
-			return err
+			return access.Record{}, err
 		}
 	}
 	for _, id := range groups {
 		if err := s.Prompts.Prompt(ctx, id, time.Time{}); err != nil {
-			return err
+			return access.Record{}, err
 		}
 	}
-	return s.Requests.Finish(ctx, rec.ID)
+	return rec, s.Requests.Finish(ctx, rec.ID)
 }
 
 func endTimes(legs []access.Leg) []time.Time {

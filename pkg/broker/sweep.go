@@ -57,10 +57,7 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 }
 
 func (s *Sweeper) due(ctx context.Context, now time.Time) error {
-	heads, err := s.Heads.Due(ctx, now)
-	if err != nil {
-		return err
-	}
+	heads, err := s.Heads.Due(ctx, now) // what was found counts, whatever else failed
 	var g errgroup.Group
 	g.SetLimit(sweepAtOnce)
 	errs := make([]error, len(heads))
@@ -70,7 +67,7 @@ func (s *Sweeper) due(ctx context.Context, now time.Time) error {
 			return nil
 		})
 	}
-	return errors.Join(g.Wait(), errors.Join(errs...))
+	return errors.Join(err, g.Wait(), errors.Join(errs...))
 }
 
 func (s *Sweeper) one(ctx context.Context, h Head, now time.Time) error {
@@ -89,9 +86,6 @@ func (s *Sweeper) one(ctx context.Context, h Head, now time.Time) error {
 
 func (s *Sweeper) unfinished(ctx context.Context, now time.Time) error {
 	recs, err := s.Pending.Pending(ctx, now.Add(-unfinishedAfter))
-	if err != nil {
-		return err
-	}
 	for _, rec := range recs {
 		if e := s.Resume(ctx, rec); e != nil {
 			err = errors.Join(err, fmt.Errorf("finishing %s: %w", rec.ID, e))

@@ -2,6 +2,8 @@ package tables
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -9,6 +11,10 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/broker"
 )
+
+// addTries is how often legs are added anew where others add some of them at
+// the same time.
+const addTries = 10
 
 // never stands for no DueAt: a column cannot be compared when it is missing.
 var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -76,7 +82,12 @@ func (s *Store) SaveHead(ctx context.Context, h broker.Head) (broker.Head, error
 	etag := azcore.ETag(h.ETag)
 	res, err := s.nsg.UpdateEntity(ctx, data, &aztables.UpdateEntityOptions{IfMatch: &etag, UpdateMode: aztables.UpdateModeReplace})
 	h.ETag = string(res.ETag)
-	return h, failure(err, "writing a head")
+	if err := failure(err, "writing a head"); access.CodeOf(err) == access.NotFound {
+		return h, access.Wrap(err, access.Aborted, "row_changed", "the head was removed meanwhile")
+	} else if err != nil {
+		return h, err
+	}
+	return h, nil
 }
 
 // Legs implements broker.Ledger.
@@ -107,26 +118,22 @@ func wanted(id access.ResourceID, token string, due time.Time) (aztables.Transac
 
 // AddLegs implements broker.Ledger.
 func (s *Store) AddLegs(ctx context.Context, id access.ResourceID, legs []access.Leg, token string, due time.Time) error {
-	err := s.addLegs(ctx, id, legs, token, due)
-	if access.ReasonOf(err) != "row_changed" {
-		return err
-	}
-	// Some are there: a repeat. They stay as they are.
-	have, err := s.Legs(ctx, id)
-	if err != nil {
-		return err
-	}
-	there := map[string]bool{}
-	for _, l := range have {
-		there[l.Key()] = true
-	}
-	var missing []access.Leg
-	for _, l := range legs {
-		if !there[l.Key()] {
-			missing = append(missing, l)
+	missing := legs
+	for range addTries {
+		err := s.addLegs(ctx, id, missing, token, due)
+		if access.ReasonOf(err) != "row_changed" {
+			return err
 		}
+		// Some are there: a repeat, or one at the same time. They stay as they are.
+		have, err := s.Legs(ctx, id)
+		if err != nil {
+			return err
+		}
+		missing = slices.DeleteFunc(slices.Clone(legs), func(l access.Leg) bool {
+			return slices.ContainsFunc(have, func(h access.Leg) bool { return h.Key() == l.Key() })
+		})
 	}
-	return s.addLegs(ctx, id, missing, token, due)
+	return access.Errorf(access.Aborted, "row_changed", "legs of the same request are being added by many at once")
 }
 
 func (s *Store) addLegs(ctx context.Context, id access.ResourceID, legs []access.Leg, token string, due time.Time) error {
@@ -229,11 +236,12 @@ func (s *Store) heads(ctx context.Context, filter string) ([]broker.Head, error)
 	}
 	var out []broker.Head
 	for _, r := range rows {
-		h, err := headOf(r)
-		if err != nil {
-			return nil, err
+		h, e := headOf(r)
+		if e != nil {
+			err = errors.Join(err, e)
+			continue
 		}
 		out = append(out, h)
 	}
-	return out, nil
+	return out, err
 }

@@ -2,6 +2,7 @@ package tables
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -50,6 +51,9 @@ func (s *Store) policy(ctx context.Context, scope access.ResourceID) (policy.Acc
 func policyOf(r row) (policy.AccessPolicy, error) {
 	text, _ := r["Policy"].(string)
 	p, err := accessjson.DecodePolicy([]byte(text))
+	if err == nil && r.key() != hash(string(p.Scope)) {
+		err = errors.New("it is of another scope than it stands at")
+	}
 	if err != nil {
 		return policy.AccessPolicy{}, access.Wrap(err, access.Internal, "policy_unreadable", "a stored policy cannot be read")
 	}

@@ -2,6 +2,7 @@ package tables
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -36,34 +37,52 @@ func (s *Store) Begin(ctx context.Context, rec access.Record) (access.Record, bo
 }
 
 // Keep implements broker.Requests.
-func (s *Store) Keep(ctx context.Context, rec access.Record, events []access.Event) error {
+func (s *Store) Keep(ctx context.Context, rec access.Record, events []access.Event) (access.Record, error) {
+	actions, err := keeping(rec, events)
+	if err != nil {
+		return access.Record{}, err
+	}
+	err = submit(ctx, s.requests, actions)
+	if access.ReasonOf(err) != "row_changed" {
+		return rec, err
+	}
+	// They were written together, so the first that exists means all exist.
+	return s.kept(ctx, rec.ID)
+}
+
+// kept gives the record of a request that was kept. Errors: not_found.
+func (s *Store) kept(ctx context.Context, id access.RequestID) (rec access.Record, err error) {
+	r, err := get(ctx, s.requests, string(id), "request")
+	if err != nil {
+		return rec, err
+	}
+	return rec, r.doc(&rec)
+}
+
+func keeping(rec access.Record, events []access.Event) ([]aztables.TransactionAction, error) {
 	r, err := newRow(string(rec.ID), "request", rec)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r["Outcome"], r["Requestor"] = string(rec.Outcome), rec.Request.Requestor.Name
 	r.time("DecidedAt", rec.DecidedAt)
 	first, err := action(aztables.TransactionTypeAdd, r, "")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	actions := []aztables.TransactionAction{first}
 	for _, e := range events {
 		er, err := eventRow(e)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		a, err := action(aztables.TransactionTypeAdd, er, "")
 		if err != nil {
-			return err
+			return nil, err
 		}
 		actions = append(actions, a)
 	}
-	// They were written together, so the first that exists means all exist.
-	if err := submit(ctx, s.requests, actions); err != nil && access.ReasonOf(err) != "row_changed" {
-		return err
-	}
-	return nil
+	return actions, nil
 }
 
 // Finish implements broker.Requests.
@@ -87,28 +106,26 @@ func (s *Store) Find(ctx context.Context, id access.RequestID) (rec access.Recor
 	if access.CodeOf(err) != access.NotFound {
 		return rec, false, err
 	}
-	r, err = get(ctx, s.requests, string(id), "request")
-	if err != nil {
-		return rec, false, err
-	}
-	return rec, false, r.doc(&rec)
+	rec, err = s.kept(ctx, id)
+	return rec, false, err
 }
 
 // Pending implements broker.PendingRequests.
 func (s *Store) Pending(ctx context.Context, before time.Time) ([]access.Record, error) {
-	rows, err := query(ctx, s.pending, "PartitionKey eq "+literal(pendingPartition)+" and DecidedAt lt datetime"+literal(before.UTC().Format(time.RFC3339)))
+	rows, err := query(ctx, s.pending, "PartitionKey eq "+literal(pendingPartition)+" and DecidedAt lt datetime"+literal(before.UTC().Format(time.RFC3339Nano)))
 	if err != nil {
 		return nil, err
 	}
 	var out []access.Record
 	for _, r := range rows {
 		var rec access.Record
-		if err := r.doc(&rec); err != nil {
-			return nil, err
+		if e := r.doc(&rec); e != nil {
+			err = errors.Join(err, e)
+			continue
 		}
 		out = append(out, rec)
 	}
-	return out, nil
+	return out, err
 }
 
 // Ended implements broker.EndedLegs.

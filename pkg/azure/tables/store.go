@@ -13,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -205,30 +207,48 @@ func insert(ctx context.Context, c *aztables.Client, r row) (created bool, err e
 	return err == nil, failure(err, "adding a row")
 }
 
-// is looks for a code of Table Storage. A failed transaction carries it in its
-// body alone, under the status 202.
-func is(err error, code string) bool {
+// inner finds the status and the code of a failed transaction in its answer.
+var inner = regexp.MustCompile(`(?s)HTTP/1\.1 (\d{3}) .*?\{"odata\.error":\{"code":"(\w+)"`)
+
+// refusal gives the HTTP status and the code by which Table Storage refused. A
+// failed transaction carries both in its body alone, under the status 202.
+func refusal(err error) (status int, code string, ok bool) {
 	res, ok := errors.AsType[*azcore.ResponseError](err)
-	return ok && (res.ErrorCode == code || strings.Contains(res.Error(), code))
+	if !ok {
+		return 0, "", false
+	}
+	if res.StatusCode == http.StatusAccepted {
+		if m := inner.FindStringSubmatch(res.Error()); m != nil {
+			status, _ = strconv.Atoi(m[1]) // three digits
+			return status, m[2], true
+		}
+	}
+	return res.StatusCode, res.ErrorCode, true
+}
+
+// is looks for a code of Table Storage.
+func is(err error, code string) bool {
+	_, have, _ := refusal(err)
+	return have == code
 }
 
 func failure(err error, doing string) error {
 	if err == nil {
 		return nil
 	}
-	res, ok := errors.AsType[*azcore.ResponseError](err)
+	status, _, ok := refusal(err)
 	switch {
 	case !ok:
 		return access.Wrap(err, access.Unavailable, "tables_unavailable", doing+": the tables could not be reached")
-	case is(err, "UpdateConditionNotSatisfied"), is(err, "EntityAlreadyExists"), res.StatusCode == http.StatusPreconditionFailed:
+	case is(err, "UpdateConditionNotSatisfied"), is(err, "EntityAlreadyExists"), status == http.StatusPreconditionFailed:
 		return access.Wrap(err, access.Aborted, "row_changed", doing+": somebody else was first")
 	case is(err, "TableNotFound"):
 		return access.Wrap(err, access.Unavailable, "table_missing", doing+": a table is missing")
-	case is(err, "ResourceNotFound"), res.StatusCode == http.StatusNotFound:
+	case is(err, "ResourceNotFound"), status == http.StatusNotFound:
 		return access.Wrap(err, access.NotFound, "row_missing", doing+": there is no such row")
-	case res.StatusCode == http.StatusForbidden, res.StatusCode == http.StatusUnauthorized:
+	case status == http.StatusForbidden, status == http.StatusUnauthorized:
 		return access.Wrap(err, access.Unavailable, "azure_permission", doing+": our identity may not")
-	case res.StatusCode == http.StatusBadRequest:
+	case status == http.StatusBadRequest:
 		return access.Wrap(err, access.Internal, "tables_refused", doing+": the tables refused it")
 	}
 	return access.Wrap(err, access.Unavailable, "tables_unavailable", doing+": the tables are not well")

@@ -109,7 +109,8 @@ func TestADecisionIsWrittenOnce(t *testing.T) {
 	}
 	event := access.Event{Subject: string(rec.ID), Kind: access.EventRequested, At: at}
 	for range 2 {
-		check(t, s.Keep(t.Context(), rec, []access.Event{event}))
+		_, err := s.Keep(t.Context(), rec, []access.Event{event})
+		check(t, err)
 		check(t, s.Append(t.Context(), []access.Event{event}))
 		check(t, s.Finish(t.Context(), rec.ID))
 	}

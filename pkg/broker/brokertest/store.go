@@ -128,14 +128,16 @@ func (s *Store) Begin(_ context.Context, rec access.Record) (stored access.Recor
 }
 
 // Keep implements broker.Requests.
-func (s *Store) Keep(_ context.Context, rec access.Record, events []access.Event) error {
-	return s.do(func() error {
+func (s *Store) Keep(_ context.Context, rec access.Record, events []access.Event) (stored access.Record, err error) {
+	err = s.do(func() error {
 		if _, ok := s.records[rec.ID]; !ok {
 			s.records[rec.ID] = rec
 			s.append(events)
 		}
+		stored = s.records[rec.ID]
 		return nil
 	})
+	return stored, err
 }
 
 // Finish implements broker.Requests.
