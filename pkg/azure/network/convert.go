@@ -90,16 +90,28 @@ func ruleTo(r nsg.Rule) *armnetwork.SecurityRule {
 	}
 	p.SourceAddressPrefix, p.SourceAddressPrefixes = split(r.Sources)
 	p.DestinationAddressPrefix, p.DestinationAddressPrefixes = split(r.Destinations)
+	p.SourceApplicationSecurityGroups = asgs(r.SourceASGs)
+	p.DestinationApplicationSecurityGroups = asgs(r.DestinationASGs)
 	p.SourcePortRange, p.SourcePortRanges = split(r.SourcePorts)
 	p.DestinationPortRange, p.DestinationPortRanges = split(r.DestinationPorts)
 	return &armnetwork.SecurityRule{Name: to.Ptr(r.Name), Properties: p}
 }
 
 func split(values []string) (*string, []*string) {
-	if len(values) == 1 {
+	switch len(values) {
+	case 0:
+		return nil, nil
+	case 1:
 		return to.Ptr(values[0]), nil
 	}
 	return nil, to.SliceOfPtrs(values...)
+}
+
+func asgs(ids []string) (out []*armnetwork.ApplicationSecurityGroup) {
+	for _, id := range ids {
+		out = append(out, &armnetwork.ApplicationSecurityGroup{ID: to.Ptr(id)})
+	}
+	return out
 }
 
 // lossOf compares what was read with what the SDK would send back, and names

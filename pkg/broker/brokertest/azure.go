@@ -21,8 +21,9 @@ type Azure struct {
 	version  int
 	Machines map[access.ResourceID]broker.Machine
 	groups   map[access.ResourceID]nsg.Group
-	// Locked makes a DELETE fail as under a CanNotDelete lock.
-	Locked bool
+	// Locked makes a DELETE fail as under a CanNotDelete lock, ReadOnly every
+	// write as under a ReadOnly lock.
+	Locked, ReadOnly bool
 	// BeforeApply runs before each whole write is checked: somebody else's turn.
 	BeforeApply func()
 	Writes      int
@@ -95,6 +96,9 @@ func (a *Azure) Apply(_ context.Context, g nsg.Group, plan nsg.Plan) error {
 		a.BeforeApply()
 	}
 	return a.do(func() error {
+		if a.ReadOnly {
+			return scopeLocked()
+		}
 		if a.groups[g.ID].ETag != g.ETag {
 			return access.Errorf(access.Aborted, "precondition_failed", "somebody wrote since the read")
 		}
@@ -104,11 +108,15 @@ func (a *Azure) Apply(_ context.Context, g nsg.Group, plan nsg.Plan) error {
 	})
 }
 
+func scopeLocked() error {
+	return access.Errorf(access.FailedPrecondition, "scope_locked", "a lock forbids it")
+}
+
 // DeleteRule implements broker.Groups.
 func (a *Azure) DeleteRule(_ context.Context, id access.ResourceID, name string) error {
 	return a.do(func() error {
-		if a.Locked {
-			return access.Errorf(access.FailedPrecondition, "scope_locked", "a lock forbids it")
+		if a.Locked || a.ReadOnly {
+			return scopeLocked()
 		}
 		g := a.groups[id]
 		g.Rules = slices.DeleteFunc(slices.Clone(g.Rules), func(r nsg.Rule) bool { return strings.EqualFold(r.Name, name) })
@@ -120,6 +128,9 @@ func (a *Azure) DeleteRule(_ context.Context, id access.ResourceID, name string)
 // DenyRule implements broker.Groups.
 func (a *Azure) DenyRule(_ context.Context, id access.ResourceID, rule nsg.Rule) error {
 	return a.do(func() error {
+		if a.ReadOnly {
+			return scopeLocked()
+		}
 		g := a.groups[id]
 		g.Rules = slices.Clone(g.Rules)
 		for i, r := range g.Rules {
