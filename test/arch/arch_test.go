@@ -38,6 +38,8 @@ var allowed = map[string][]string{
 	"pkg/localazure/resourcemanager": {"pkg/localazure/fault"},
 	"pkg/localazure/servicebus":      {"pkg/localazure/servicebus/", "pkg/localazure/fault"},
 	"pkg/localazure/tables":          {"pkg/localazure/tables/", "pkg/localazure/fault"},
+	"test/conformance":               {"pkg/localazure/"},
+	"test/conformance/vendor":        {},
 }
 
 // The SDKs of Azure live at the edge alone; the domain knows the standard
