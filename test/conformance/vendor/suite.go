@@ -79,6 +79,11 @@ func Build(ctx context.Context, dir, pkg string, env []string) (*Suite, error) {
 type Options struct {
 	// Env is added to our own environment.
 	Env []string
+	// Each, if set, is called before each attempt at a test, with its name, and
+	// gives what is to be added to the environment besides, and what to call
+	// after: so that each may have a server of its own. Attempts run at the same
+	// time if Parallel says so.
+	Each func(test string) (env []string, after func() error, err error)
 	// Only, if set, names the tests to run.
 	Only *regexp.Regexp
 	// Timeout is for each attempt at each test: above 0.
@@ -139,7 +144,7 @@ func (s *Suite) one(ctx context.Context, name string, o Options) ([]Result, erro
 		}
 	}
 	for n := 1; ; n++ {
-		results, err := s.attempt(ctx, name, timeout, o.Env)
+		results, err := s.prepared(ctx, name, timeout, o)
 		if err != nil {
 			return nil, err
 		}
@@ -150,6 +155,19 @@ func (s *Suite) one(ctx context.Context, name string, o Options) ([]Result, erro
 			return results, nil
 		}
 	}
+}
+
+func (s *Suite) prepared(ctx context.Context, name string, timeout time.Duration, o Options) (results []Result, err error) {
+	env := o.Env
+	if o.Each != nil {
+		more, after, eachErr := o.Each(name)
+		if eachErr != nil {
+			return nil, fmt.Errorf("preparing %s: %w", name, eachErr)
+		}
+		defer func() { err = errors.Join(err, after()) }()
+		env = slices.Concat(env, more)
+	}
+	return s.attempt(ctx, name, timeout, env)
 }
 
 func (s *Suite) attempt(ctx context.Context, name string, timeout time.Duration, env []string) ([]Result, error) {

@@ -3,6 +3,7 @@ package vendor_test
 import (
 	"archive/zip"
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -152,6 +153,30 @@ func TestRunOnlyAndWithoutTheEnvironment(t *testing.T) {
 	}
 	if r := results[0]; r.Outcome != vendor.Fail || !strings.Contains(r.Output, "no environment") {
 		t.Errorf("a process that died before its test: %+v", r)
+	}
+}
+
+func TestEachAttemptIsPrepared(t *testing.T) {
+	s := build(t)
+	var begun []string
+	ended := 0
+	results, err := s.Run(t.Context(), vendor.Options{
+		Timeout: time.Minute, Only: regexp.MustCompile("SecondTime"), Exclusions: []vendor.Exclusion{{Name: "TestSecondTime", Attempts: 2}},
+		Each: func(test string) ([]string, func() error, error) {
+			begun = append(begun, test)
+			return env, func() error { ended++; return nil }, nil
+		},
+	})
+	if err != nil || len(results) != 1 || results[0].Outcome != vendor.Pass {
+		t.Fatalf("%+v, %v", results, err)
+	}
+	if diff := cmp.Diff([]string{"TestSecondTime", "TestSecondTime"}, begun); diff != "" || ended != 2 {
+		t.Errorf("%s; ended %d", diff, ended)
+	}
+	wrong := errors.New("no server")
+	if _, err := s.Run(t.Context(), vendor.Options{Timeout: time.Minute, Only: regexp.MustCompile("Passes"),
+		Each: func(string) ([]string, func() error, error) { return nil, nil, wrong }}); !errors.Is(err, wrong) {
+		t.Errorf("a failed preparation: %v", err)
 	}
 }
 
