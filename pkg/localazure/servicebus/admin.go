@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/portcullis-access/portcullis/pkg/localazure/fault"
 	"github.com/portcullis-access/portcullis/pkg/localazure/servicebus/wire"
 )
 
@@ -23,15 +24,15 @@ const (
 // adminHandler is the Atom admin endpoint (Service Bus REST API, 2021-05).
 func (s *Server) adminHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == fault.Path {
+			s.faults.ServeHTTP(w, r)
+			return
+		}
 		path := strings.Trim(r.URL.Path, "/")
 		cl, err := s.verify(r.Context(), r.Header.Get("Authorization"), strings.ToLower(path))
-		if err != nil || !cl.manage {
-			detail := "The 'Manage' claim is required."
-			if err != nil {
-				detail = err.Error()
-			}
-			s.log.Debug("admin request refused", "path", path, "reason", detail)
-			adminError(w, http.StatusUnauthorized, detail)
+		if err != nil {
+			s.log.Debug("admin request refused", "path", path, "reason", err.Error())
+			adminError(w, http.StatusUnauthorized, err.Error())
 			return
 		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminBody))
@@ -39,15 +40,46 @@ func (s *Server) adminHandler() http.Handler {
 			adminError(w, http.StatusRequestEntityTooLarge, "The body cannot be read.")
 			return
 		}
-		s.mu.Lock()
-		status, answer := s.administer(r, path, body)
-		s.mu.Unlock()
-		if answer == nil {
-			w.WriteHeader(status)
+		strike, done := s.adminFault(w, r, path)
+		if done {
 			return
 		}
-		writeXML(w, status, *answer)
+		s.mu.Lock()
+		status, answer := s.administer(r, path, body, cl)
+		s.mu.Unlock()
+		switch {
+		case strike != nil && strike.Kind == fault.LoseReply:
+			panic(http.ErrAbortHandler) // the connection ends
+		case answer == nil:
+			w.WriteHeader(status)
+		default:
+			writeXML(w, status, *answer)
+		}
 	})
+}
+
+// adminFault lets a fault befall a request; true if that was all of it.
+func (s *Server) adminFault(w http.ResponseWriter, r *http.Request, path string) (strike *fault.Strike, done bool) {
+	s.mu.Lock()
+	strike = s.strike("manage", path)
+	s.mu.Unlock()
+	if strike == nil {
+		return nil, false
+	}
+	switch strike.Kind {
+	case fault.Throttle:
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter(strike)))
+		adminError(w, http.StatusServiceUnavailable, "SubCode=50004. The request was terminated because the namespace is being throttled.")
+	case fault.Lock:
+		adminError(w, http.StatusConflict, "SubCode=40901. Another conflicting operation is in progress.")
+	case fault.Refuse:
+		adminError(w, http.StatusUnauthorized, "Manage claims are required for this operation.")
+	case fault.Drop:
+		panic(http.ErrAbortHandler) // the connection ends
+	default:
+		return strike, strike.Hold(r.Context()) != nil
+	}
+	return strike, true
 }
 
 func writeXML(w http.ResponseWriter, status int, e element) {
@@ -67,15 +99,23 @@ func adminError(w http.ResponseWriter, status int, detail string) {
 }
 
 func failure(status int, detail string) (int, *element) {
-	e := parentElement("Error", textElement("Code", strconv.Itoa(status)), textElement("Detail", detail))
+	// The service leaves quotes as they are, and clients look for its words.
+	escaped := strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(detail)
+	e := parentElement("Error", textElement("Code", strconv.Itoa(status)), element{XMLName: xml.Name{Local: "Detail"}, Inner: escaped})
 	return status, &e
 }
 
 // administer does one request with the lock held; a nil element is an empty answer.
-func (s *Server) administer(r *http.Request, path string, body []byte) (int, *element) {
+func (s *Server) administer(r *http.Request, path string, body []byte, cl claim) (int, *element) {
 	lower := strings.ToLower(path)
 	e := s.entities[lower]
+	lacks := ""
+	if !cl.manage {
+		lacks = missingRight(r.Method, lower, e != nil)
+	}
 	switch {
+	case lacks != "":
+		return failure(http.StatusUnauthorized, lacks)
 	case isRule(lower):
 		return s.rules(r, path, lower)
 	case r.Method == http.MethodGet:
@@ -172,6 +212,8 @@ func (s *Server) update(r *http.Request, e *entity, attributes map[string]string
 		case !immutable(name):
 		case !ok:
 			attributes[name] = was
+		case is != was && name == "EnablePartitioning":
+			return failure(http.StatusBadRequest, "Partitioning cannot be changed for "+strings.TrimSuffix(e.kind.descriptionName(), "Description")+". ")
 		case is != was:
 			return failure(http.StatusBadRequest, "The value for the "+name+" property of an existing "+
 				strings.TrimSuffix(e.kind.descriptionName(), "Description")+" cannot be changed.")

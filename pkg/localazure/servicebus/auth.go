@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -110,6 +111,32 @@ func (s *Server) verifySAS(token, path string, now time.Time) (claim, error) {
 	}
 	return claim{expires: expires, manage: policy.Manage,
 		send: policy.Send || policy.Manage, listen: policy.Listen || policy.Manage}, nil
+}
+
+// missingRight says, as the service does, what a token lacks without which it
+// may not administer; nothing where it needs no right, which is to be told that
+// there is no such queue or topic (azservicebus, admin/admin_client_test.go).
+func missingRight(method, lower string, exists bool) string {
+	topic, subscription, below := strings.Cut(lower, "/subscriptions")
+	if below && topic != "" {
+		name := map[string]string{http.MethodGet: "GetSubscription", http.MethodDelete: "DeleteSubscription"}[method]
+		switch {
+		case name == "":
+			name = "CreateOrUpdateSubscription"
+		case method == http.MethodGet && subscription == "":
+			name = "EnumerateSubscriptions"
+		}
+		return "401 SubCode=40100: Unauthorized : Unauthorized access for '" + name + "' operation."
+	}
+	switch {
+	case method == http.MethodDelete:
+		return "Authorization failed for specified action: Manage,EntityDelete."
+	case method != http.MethodGet:
+		return "Authorization failed for specified action: Manage,EntityWrite."
+	case exists || strings.HasPrefix(lower, "$"):
+		return "Manage,EntityRead claims required for this operation."
+	}
+	return ""
 }
 
 // policy finds a shared access policy. One without a key is none.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/localazure/servicebus/wire"
@@ -31,6 +32,7 @@ type conn struct {
 	out      []byte
 	wake     chan struct{} // out has grown or closing was set
 	closing  bool          // a close frame is in out: nothing may follow
+	severed  bool          // closing, but without a close frame
 	gone     chan struct{} // closed when the reader has ended
 	written  chan struct{} // closed when the writer has ended, as it does after a close frame
 	maxFrame int           // what the peer takes
@@ -190,26 +192,32 @@ func (c *conn) read() error {
 		c.s.mu.Unlock()
 		f, err := wire.ReadFrame(c.r)
 		if err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				c.end(&wire.Error{Condition: condForced, Description: fmt.Sprintf(
+					"The connection was inactive for more than the allowed %d milliseconds.", idleTimeout.Milliseconds())})
+			}
 			return err
 		}
 		if f.Body == nil {
 			continue
 		}
 		if _, ok := f.Body.(*wire.Close); ok {
-			c.s.mu.Lock()
-			c.shut(nil)
-			c.s.mu.Unlock()
-			<-c.written
+			c.end(nil)
 			return nil
 		}
 		if err := c.frame(f); err != nil {
-			c.s.mu.Lock()
-			c.shut(&wire.Error{Condition: condDecode, Description: err.Error()})
-			c.s.mu.Unlock()
-			<-c.written
+			c.end(&wire.Error{Condition: condDecode, Description: err.Error()})
 			return err
 		}
 	}
+}
+
+// end closes the connection and waits until the peer has been told.
+func (c *conn) end(reason *wire.Error) {
+	c.s.mu.Lock()
+	c.shut(reason)
+	c.s.mu.Unlock()
+	<-c.written
 }
 
 // frame handles a frame of a session. What it returns ends the connection.
@@ -311,10 +319,10 @@ func (c *conn) write() {
 			return
 		}
 		c.s.mu.Lock()
-		b, closing := c.out, c.closing
+		b, closing, severed := c.out, c.closing, c.severed
 		c.out = nil
 		c.s.mu.Unlock()
-		if silent && len(b) == 0 {
+		if silent && len(b) == 0 && !closing {
 			b, _ = wire.AppendFrame(nil, wire.TypeAMQP, 0, nil, nil)
 		}
 		timeout := writeTimeout
@@ -324,6 +332,10 @@ func (c *conn) write() {
 		_ = c.nc.SetWriteDeadline(time.Now().Add(timeout))
 		if _, err := c.nc.Write(b); err != nil {
 			_ = c.nc.Close() // the reader notices
+			return
+		}
+		if severed {
+			_ = c.nc.Close()
 			return
 		}
 		if closing {

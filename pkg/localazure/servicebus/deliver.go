@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"time"
 
+	"github.com/portcullis-access/portcullis/pkg/localazure/fault"
 	"github.com/portcullis-access/portcullis/pkg/localazure/servicebus/queue"
 	"github.com/portcullis-access/portcullis/pkg/localazure/servicebus/wire"
 )
@@ -91,12 +92,11 @@ func (n *node) deliver() {
 		for range n.links {
 			n.next = (n.next + 1) % len(n.links)
 			l := n.links[n.next]
-			if !l.canSend() {
+			if !l.canSend() || !n.q.HasReady(time.Now(), l) {
 				continue
 			}
-			if m := n.q.Receive(time.Now(), !l.settled, l); m != nil {
-				l.deliver(m)
-				served = true
+			if served = true; !l.serve() {
+				break // the links may have changed
 			}
 		}
 	}
@@ -107,8 +107,50 @@ func (n *node) deliver() {
 	}
 }
 
+// serve delivers the next message, unless a fault befalls it. False if the link
+// is closed for that.
+func (l *link) serve() bool {
+	s, n := l.ss.c.s, l.node
+	next := func() {
+		if m := n.q.Receive(time.Now(), !l.settled, l); m != nil {
+			l.deliver(m)
+		}
+	}
+	if l.excused {
+		l.excused = false
+		next()
+		return true
+	}
+	strike := s.strike("receive", n.path)
+	if strike == nil {
+		next()
+		return true
+	}
+	switch strike.Kind {
+	case fault.Slow, fault.Pause:
+		l.held = true
+		s.later(strike, func() {
+			l.held, l.excused = false, true
+			s.pump(n.entity)
+		})
+	case fault.LoseReply:
+		before := len(l.ss.c.out)
+		next()
+		l.ss.c.cut(before)
+	case fault.Drop:
+		l.ss.c.cut(len(l.ss.c.out))
+	default:
+		if strike.Kind == fault.Lock && n.q.RequiresSession {
+			n.q.LoseSession(time.Now(), l)
+		}
+		l.detach(refusalOf(strike, "receive", n).Error)
+		return false
+	}
+	return true
+}
+
 func (l *link) canSend() bool {
-	return l.sender && l.kind == linkMessages && l.waiting == nil && l.credit > 0 &&
+	return l.sender && l.kind == linkMessages && l.waiting == nil && !l.held && l.credit > 0 &&
 		// The window counts frames and a message may be several: the peer may
 		// get a few frames more than it asked for, which clients buffer.
 		l.ss.remoteWindow > 0 && len(l.ss.c.out) < outputLimit && !l.ss.c.closing

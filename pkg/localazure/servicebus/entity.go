@@ -36,6 +36,7 @@ type entity struct {
 // node is one place that links attach to: an entity or one of its sub-queues.
 type node struct {
 	entity *entity
+	path   string // of the entity, with the sub-queue's
 	q      *queue.Queue
 	links  []*link // of all kinds
 	next   int     // where the next round of deliveries starts
@@ -105,14 +106,17 @@ func (s *Server) add(k kind, path string, parent *entity, attributes map[string]
 		return nil, err
 	}
 	now := time.Now()
-	e.created, e.updated, e.accessed = now, now, now
+	e.created, e.updated = now, now
+	if parent != nil { // the others count as accessed once they have been
+		e.accessed, parent.accessed = now, now
+	}
 	if k == kindTopic {
-		e.main = &node{entity: e, q: queue.NewTopic(c, func() []*queue.Queue { return s.subscriptionQueues(e) })}
+		e.main = &node{entity: e, path: path, q: queue.NewTopic(c, func() []*queue.Queue { return s.subscriptionQueues(e) })}
 	} else {
 		q := queue.New(c)
-		e.main = &node{entity: e, q: q}
-		e.dead = &node{entity: e, q: q.DeadLetters()}
-		e.transfer = &node{entity: e, q: queue.New(queue.Config{Name: path, LockDuration: c.LockDuration}).DeadLetters()}
+		e.main = &node{entity: e, path: path, q: q}
+		e.dead = &node{entity: e, path: path + "/$DeadLetterQueue", q: q.DeadLetters()}
+		e.transfer = &node{entity: e, path: path + "/$Transfer/$DeadLetterQueue", q: queue.New(queue.Config{Name: path, LockDuration: c.LockDuration}).DeadLetters()}
 	}
 	s.entities[strings.ToLower(path)] = e
 	return e, nil

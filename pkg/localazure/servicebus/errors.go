@@ -22,6 +22,7 @@ const (
 	condDetachForced  = "amqp:link:detach-forced"
 	condTooLarge      = "amqp:link:message-size-exceeded"
 	condTimeout       = "com.microsoft:timeout"
+	condBusy          = "com.microsoft:server-busy"
 	condLockLost      = "com.microsoft:message-lock-lost"
 	condSessionLost   = "com.microsoft:session-lock-lost"
 	condSessionLocked = "com.microsoft:session-cannot-be-locked"

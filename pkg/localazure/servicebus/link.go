@@ -48,6 +48,8 @@ type link struct {
 	deliveryCount uint32
 	credit        uint32
 	drain         bool
+	held          bool     // a fault holds the next delivery up
+	excused       bool     // it was held long enough
 	replies       [][]byte // waiting for credit
 
 	partial  []byte // message being received
@@ -73,15 +75,35 @@ func (ss *session) attach(p *wire.Attach) error {
 		l.deliveryCount = *p.InitialDeliveryCount
 	}
 	ss.links[p.Handle] = l
-	if err := l.open(p); err != nil {
+	n, management, err := l.target(p)
+	if err != nil {
 		l.refuse(p, err)
+		return nil
 	}
+	if n == nil {
+		l.accept(p, nil) // $cbs
+		return nil
+	}
+	l.waiting = &waiting{attach: p}
+	ss.c.s.perform(act{c: ss.c, verb: "attach", n: n,
+		do: func() {
+			if l.waiting == nil {
+				return // it gave up
+			}
+			l.waiting = nil
+			if err := l.open(n, management, p); err != nil {
+				l.refuse(p, err)
+			}
+		},
+		refuse: func(d *denial) { l.refuse(p, d.Error) },
+	})
 	return nil
 }
 
-func (l *link) open(p *wire.Attach) *wire.Error {
+// target is what a link is to attach to, if it may; no node is $cbs.
+func (l *link) target(p *wire.Attach) (n *node, management bool, err *wire.Error) {
 	if p.Coordinator {
-		return &wire.Error{Condition: condNotSupported, Description: "Transactions are not supported."}
+		return nil, false, &wire.Error{Condition: condNotSupported, Description: "Transactions are not supported."}
 	}
 	address := ""
 	if l.sender && p.Source != nil {
@@ -93,16 +115,16 @@ func (l *link) open(p *wire.Attach) *wire.Error {
 		l.replyTo = p.Target.Address
 	}
 	if entityPath(address) == "$cbs" {
-		return l.openTokens(p)
+		return nil, false, l.openTokens()
 	}
-	s := l.ss.c.s
-	n, management, ok := s.resolve(address)
+	n, management, ok := l.ss.c.s.resolve(address)
 	if !ok {
-		return notFound(address)
+		return nil, false, notFound(address)
 	}
-	if err := l.ss.c.authorize(address, l.sender, management); err != nil {
-		return err
-	}
+	return n, management, l.ss.c.authorize(address, l.sender, management)
+}
+
+func (l *link) open(n *node, management bool, p *wire.Attach) *wire.Error {
 	n.entity.accessed = time.Now()
 	if management {
 		l.kind = linkManagement
@@ -122,7 +144,7 @@ func (l *link) open(p *wire.Attach) *wire.Error {
 }
 
 // openTokens lets each connection have one link each way, as the service does.
-func (l *link) openTokens(p *wire.Attach) *wire.Error {
+func (l *link) openTokens() *wire.Error {
 	for _, ss := range l.ss.c.sessions {
 		for _, other := range ss.links {
 			if other != l && other.kind == linkTokens && other.sender == l.sender && !other.detached {
@@ -131,7 +153,6 @@ func (l *link) openTokens(p *wire.Attach) *wire.Error {
 		}
 	}
 	l.kind = linkTokens
-	l.accept(p, nil)
 	return nil
 }
 

@@ -26,13 +26,8 @@ type operation struct {
 	holder any // the receiver that the request is about, or nil
 }
 
-func (l *link) manage(name string, m *amqp.Message) reply {
-	o := operation{l: l, n: l.node, now: time.Now(), body: body(m)}
-	if linkName, ok := m.ApplicationProperties["associated-link-name"].(string); ok {
-		if other := l.associated(linkName); other != nil {
-			o.holder = other
-		}
-	}
+func (l *link) manage(name string, m *amqp.Message, holder any) reply {
+	o := operation{l: l, n: l.node, now: time.Now(), body: body(m), holder: holder}
 	defer l.ss.c.s.pump(l.node.entity)
 	switch name = strings.TrimPrefix(name, "com.microsoft:"); name {
 	case "schedule-message":

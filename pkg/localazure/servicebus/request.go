@@ -2,6 +2,7 @@ package servicebus
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/Azure/go-amqp"
 
@@ -25,7 +26,7 @@ func failed(status int, err *wire.Error) reply {
 func (l *link) request(m *amqp.Message) (after func()) {
 	operation, _ := m.ApplicationProperties["operation"].(string)
 	if l.kind == linkManagement {
-		l.answer(m, l.manage(operation, m))
+		l.managed(operation, m)
 		return nil
 	}
 	if operation != "put-token" {
@@ -54,13 +55,67 @@ func (l *link) putToken(m *amqp.Message) {
 		l.answer(m, reply{status: http.StatusUnauthorized, description: err.Error(), condition: condUnauthorized})
 		return
 	}
-	// Azure answers 404 here; it is how the SDKs learn that there is no such entity.
-	if _, _, ok := s.resolve(path); !ok && path != "" {
+	accept := func() {
+		c.claims[path] = cl
+		l.answer(m, reply{status: http.StatusAccepted, description: "Accepted"})
+	}
+	n, _, ok := s.resolve(path)
+	switch {
+	case ok:
+		s.perform(act{c: c, verb: "authorize", n: n, do: accept,
+			refuse: func(d *denial) { l.answer(m, failed(d.status, d.Error)) }})
+	case path == "":
+		accept()
+	default:
+		// Azure answers 404 here; it is how the SDKs learn that there is no such entity.
 		l.answer(m, failed(http.StatusNotFound, notFound(path)))
+	}
+}
+
+// managed does a request to an entity's management and answers it.
+func (l *link) managed(operation string, m *amqp.Message) {
+	var holder any
+	if name, ok := m.ApplicationProperties["associated-link-name"].(string); ok {
+		if other := l.associated(name); other != nil {
+			holder = other
+		}
+	}
+	do := func() { l.answer(m, l.manage(operation, m, holder)) }
+	verb, known := managementVerb(operation)
+	if !known {
+		do()
 		return
 	}
-	c.claims[path] = cl
-	l.answer(m, reply{status: http.StatusAccepted, description: "Accepted"})
+	a := act{c: l.ss.c, verb: verb, n: l.node, holder: holder, do: do,
+		refuse: func(d *denial) { l.answer(m, failed(d.status, d.Error)) }}
+	tokens, _ := values[amqp.UUID](body(m)["lock-tokens"])
+	for _, token := range tokens {
+		a.tokens = append(a.tokens, token)
+	}
+	l.ss.c.s.perform(a)
+}
+
+// managementVerb is what fault plans call an operation of $management.
+func managementVerb(operation string) (verb string, known bool) {
+	switch operation = strings.TrimPrefix(operation, "com.microsoft:"); operation {
+	case "schedule-message":
+		return "schedule", true
+	case "cancel-scheduled-message":
+		return "cancel", true
+	case "peek-message":
+		return "peek", true
+	case "renew-lock", "renew-session-lock":
+		return "renew-lock", true
+	case "receive-by-sequence-number":
+		return "receive", true
+	case "update-disposition":
+		return "settle", true
+	case "get-session-state", "set-session-state":
+		return operation, true
+	case "get-message-sessions":
+		return "list-sessions", true
+	}
+	return "", false
 }
 
 // answer sends a reply on the link that the request names: by its target

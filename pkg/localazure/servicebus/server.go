@@ -3,6 +3,31 @@
 // tests and laptops. Unmodified Service Bus SDKs work against it over real
 // sockets, and it refuses what the service refuses, with its codes.
 //
+// It can be told to fail by a fault plan (package fault), from Go or over its
+// admin endpoint. Operations are called by what is done and to what, in the
+// words of the configuration: "send plain", "receive plain/$DeadLetterQueue",
+// "attach news/Subscriptions/a". What is done is one of
+//
+//   - authorize: a token is put for the entity;
+//   - attach: a link is opened to send, to receive (which locks a session if the
+//     queue has them) or for requests to the entity's management;
+//   - send: a message or a batch is sent; receive: a message is delivered over a
+//     link, or deferred messages are asked for by number; settle: a message is
+//     completed, abandoned, deferred, dead-lettered or released;
+//   - schedule, cancel, peek, renew-lock (of messages or of a session),
+//     get-session-state, set-session-state, list-sessions: requests to the
+//     entity's management;
+//   - manage: a request to the Atom admin endpoint for the path.
+//
+// A struck operation is answered so: throttle with com.microsoft:server-busy or
+// 503, refuse with amqp:unauthorized-access or 401, lock with
+// com.microsoft:message-lock-lost, session-lock-lost (and the locks that the
+// operation was about are indeed lost), session-cannot-be-locked to attach, 410
+// or, to manage, 409. A delivery has nothing to answer: its link is detached
+// with the error. A connection that drops does so without a close frame. What is
+// slow or paused holds up nothing else, but for the deliveries that come after
+// it on the same link.
+//
 // Left out: forwarding, subscription rules other than the default one, which
 // lets everything through, transactions, AMQP over WebSockets, and quotas other
 // than the message size.
@@ -18,6 +43,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/portcullis-access/portcullis/pkg/localazure/fault"
 	"github.com/portcullis-access/portcullis/pkg/localazure/servicebus/queue"
 	"github.com/portcullis-access/portcullis/pkg/localazure/servicebus/wire"
 )
@@ -58,6 +84,9 @@ type Server struct {
 	conns     map[net.Conn]*conn // nil value: not known to be AMQP yet
 	listeners []net.Listener
 	closed    bool
+	faults    *fault.Injector
+	// operations counts them by name, as fault plans name them.
+	operations map[string]int
 
 	admin   *http.Server
 	adminIn *handedOver // connections that speak HTTP
@@ -71,6 +100,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Logger,
 		entities: map[string]*entity{}, conns: map[net.Conn]*conn{},
+		faults: newInjector(), operations: map[string]int{},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -80,7 +110,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.admin = &http.Server{Handler: s.adminHandler(), ReadHeaderTimeout: 30 * time.Second,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+		BaseContext: func(net.Listener) context.Context { return s.ctx },
+		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	s.adminIn = &handedOver{conns: make(chan net.Conn), done: s.ctx.Done()}
 	return s, nil
 }

@@ -95,34 +95,46 @@ func (ss *session) disposition(p *wire.Disposition) {
 		}
 	}
 	slices.Sort(ids)
-	changed := map[*entity]struct{}{}
 	for _, id := range ids {
 		d := ss.unsettled[id]
-		answer := d.link.settle(d.token, p.State, p.Settled)
-		if answer == nil {
-			continue // no outcome yet
+		if d == nil || !p.Settled && !outcome(p.State) {
+			continue
 		}
 		delete(ss.unsettled, id)
-		changed[d.link.node.entity] = struct{}{}
-		if !p.Settled {
-			ss.send(&wire.Disposition{First: id, Settled: true, State: answer})
+		l := d.link
+		answer := func(state any) {
+			if !p.Settled && !l.released {
+				ss.send(&wire.Disposition{First: id, Settled: true, State: state})
+			}
 		}
-	}
-	for e := range changed {
-		ss.c.s.pump(e)
+		ss.c.s.perform(act{c: ss.c, verb: "settle", n: l.node, holder: l, tokens: [][16]byte{d.token},
+			do: func() {
+				answer(l.settle(d.token, p.State))
+				ss.c.s.pump(l.node.entity)
+			},
+			refuse: func(r *denial) { answer(wire.Rejected{Error: r.Error}) },
+		})
 	}
 }
 
-// settle applies an outcome to a message and returns the answer; nil if state
-// is no outcome.
-func (l *link) settle(token [16]byte, state any, settled bool) any {
+// outcome tells whether a delivery state is the last one (AMQP 1.0 part 3
+// section 3.4).
+func outcome(state any) bool {
+	switch state.(type) {
+	case wire.Accepted, wire.Released, wire.Rejected, wire.Modified:
+		return true
+	}
+	return false
+}
+
+// settle applies an outcome to a message and returns the answer. What is settled
+// without an outcome is released.
+func (l *link) settle(token [16]byte, state any) any {
 	q, now := l.node.q, time.Now()
 	var err error
 	switch st := state.(type) {
 	case wire.Accepted:
 		err = q.Complete(now, token)
-	case wire.Released:
-		err = q.Release(now, token)
 	case wire.Rejected:
 		reason, description, properties := deadLetterInfo(st.Error)
 		err = q.DeadLetter(now, token, reason, description, properties)
@@ -134,10 +146,7 @@ func (l *link) settle(token [16]byte, state any, settled bool) any {
 			err = q.Abandon(now, token, properties)
 		}
 	default:
-		if !settled {
-			return nil
-		}
-		err = q.Release(now, token) // settled without an outcome
+		err = q.Release(now, token)
 	}
 	if err == nil {
 		return wire.Accepted{}

@@ -62,23 +62,29 @@ func (ss *session) transfer(p *wire.Transfer, payload []byte) (after func(), err
 
 // take handles a whole message.
 func (l *link) take(first *wire.Transfer, data []byte, settled bool) (after func()) {
-	var state any = wire.Accepted{}
-	if l.kind == linkMessages {
-		if err := l.enqueue(first, data); err != nil {
+	answer := func(err *wire.Error) {
+		var state any = wire.Accepted{}
+		if err != nil {
 			state = wire.Rejected{Error: err}
 		}
-	} else {
-		request, err := decode(data)
-		if err != nil {
-			state = wire.Rejected{Error: &wire.Error{Condition: condDecode, Description: err.Error()}}
-		} else {
-			after = l.request(request)
+		if !settled && !l.released {
+			l.ss.send(&wire.Disposition{Receiver: true, First: *first.DeliveryID, Settled: true, State: state})
 		}
 	}
-	if !settled {
-		l.ss.send(&wire.Disposition{Receiver: true, First: *first.DeliveryID, Settled: true, State: state})
+	if l.kind == linkMessages {
+		l.ss.c.s.perform(act{c: l.ss.c, verb: "send", n: l.node,
+			do:     func() { answer(l.enqueue(first, data)) },
+			refuse: func(d *denial) { answer(d.Error) },
+		})
+		return nil
 	}
-	return after
+	request, err := decode(data)
+	if err != nil {
+		answer(&wire.Error{Condition: condDecode, Description: err.Error()})
+		return nil
+	}
+	answer(nil)
+	return l.request(request)
 }
 
 // enqueue takes a message or a batch, as a whole or not at all.

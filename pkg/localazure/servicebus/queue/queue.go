@@ -229,16 +229,8 @@ func (q *Queue) NextDue() (time.Time, bool) {
 // locked for LockDuration under a new token, else it is gone. In a queue with
 // sessions, holder names the receiver whose session to take from.
 func (q *Queue) Receive(now time.Time, lock bool, holder any) *Message {
-	q.Advance(now)
-	list, until := &q.ready, now.Add(q.LockDuration)
-	if q.RequiresSession {
-		s := q.heldBy(holder)
-		if s == nil {
-			return nil
-		}
-		list, until = &s.ready, s.lockedUntil
-	}
-	if len(*list) == 0 {
+	list, until := q.deliverable(now, holder)
+	if list == nil {
 		return nil
 	}
 	m := (*list)[0]
@@ -249,6 +241,30 @@ func (q *Queue) Receive(now time.Time, lock bool, holder any) *Message {
 		q.remove(m)
 	}
 	return m
+}
+
+// HasReady tells whether Receive would deliver a message.
+func (q *Queue) HasReady(now time.Time, holder any) bool {
+	list, _ := q.deliverable(now, holder)
+	return list != nil
+}
+
+// deliverable is the list that holder gets its next message from, if there is
+// one, and when the lock of it would end.
+func (q *Queue) deliverable(now time.Time, holder any) (list *[]*Message, until time.Time) {
+	q.Advance(now)
+	list, until = &q.ready, now.Add(q.LockDuration)
+	if q.RequiresSession {
+		s := q.heldBy(holder)
+		if s == nil {
+			return nil, until
+		}
+		list, until = &s.ready, s.lockedUntil
+	}
+	if len(*list) == 0 {
+		return nil, until
+	}
+	return list, until
 }
 
 func (q *Queue) lock(m *Message, until time.Time) {

@@ -78,6 +78,16 @@ func (q *Queue) ReleaseSession(now time.Time, holder any) {
 	}
 }
 
+// LoseSession takes the lock of holder's session away as if it had run out.
+func (q *Queue) LoseSession(now time.Time, holder any) {
+	q.Advance(now)
+	for id, s := range q.sessions {
+		if s.holder == holder {
+			q.free(id, s, q.failed)
+		}
+	}
+}
+
 func (q *Queue) free(id string, s *session, each func(*Message)) {
 	s.holder = nil
 	var held []*Message
