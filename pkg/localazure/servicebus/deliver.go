@@ -143,7 +143,12 @@ func (l *link) serve() bool {
 		if strike.Kind == fault.Lock && n.q.RequiresSession {
 			n.q.LoseSession(time.Now(), l)
 		}
-		l.detach(refusalOf(strike, "receive", n).Error)
+		reason := refusalOf(strike, "receive", n).Error
+		if strike.Kind == fault.Throttle {
+			// With server-busy, azservicebus would ask the dead link for ever.
+			reason.Condition = condDetachForced
+		}
+		l.detach(reason)
 		return false
 	}
 	return true

@@ -24,7 +24,8 @@
 // com.microsoft:message-lock-lost, session-lock-lost (and the locks that the
 // operation was about are indeed lost), session-cannot-be-locked to attach, 410
 // or, to manage, 409. A delivery has nothing to answer: its link is detached
-// with the error. A connection that drops does so without a close frame. What is
+// with the error, but with amqp:link:detach-forced to throttle, as azservicebus
+// v1.11.0 never again opens a link that was detached as busy. A connection that drops does so without a close frame. What is
 // slow or paused holds up nothing else, but for the deliveries that come after
 // it on the same link.
 //
