@@ -19,24 +19,26 @@ import (
 // doBatch does an entity group transaction, or the one query that a batch may
 // hold instead. A refused operation is told inside a 202 answer.
 func (s *Server) doBatch(r *request) (*reply, error) {
-	b, err := parseBatch(r.header.Get("Content-Type"), r.body)
-	if err != nil {
-		return nil, err
+	if !r.batch.changeset {
+		return s.batchQuery(r, r.batch.parts[0]), nil
 	}
-	if !b.changeset {
-		return s.batchQuery(r, b.parts[0]), nil
-	}
-	answers, err := s.transaction(r, b.parts)
+	answers, err := s.transaction(r, r.batch.parts)
 	if err != nil {
-		index := 0
-		if op, ok := errors.AsType[*store.OpError](err); ok {
-			index = op.Index
-		}
-		failed := s.failure(err, uuid.NewString(), false, index)
-		failed.header.Set("Content-ID", b.parts[index].header.Get("Content-ID"))
-		answers = []*reply{failed}
+		return s.refusedBatch(r.batch.parts, err), nil
 	}
 	return batchReply(answers, true), nil
+}
+
+// refusedBatch is the answer to a transaction that one operation ended: the one
+// that err names, or else the first.
+func (s *Server) refusedBatch(parts []batchPart, err error) *reply {
+	index := 0
+	if op, ok := errors.AsType[*store.OpError](err); ok {
+		index = op.Index
+	}
+	failed := s.failure(err, uuid.NewString(), false, index)
+	failed.header.Set("Content-ID", parts[index].header.Get("Content-ID"))
+	return batchReply([]*reply{failed}, true)
 }
 
 // transaction applies all parts, or fails with the *store.OpError of one.

@@ -33,30 +33,30 @@ type batch struct {
 
 // parseBatch reads the multipart/mixed body of a batch: one change set, or one
 // operation outside of any. It fails with InvalidInput.
-func parseBatch(contentType string, body []byte) (batch, error) {
+func parseBatch(contentType string, body []byte) (*batch, error) {
 	reader, err := multipartReader(contentType, bytes.NewReader(body))
 	if err != nil {
-		return batch{}, err
+		return nil, err
 	}
 	first, err := reader.NextRawPart()
 	if err != nil {
-		return batch{}, badBatch("it holds no part")
+		return nil, badBatch("it holds no part")
 	}
-	var b batch
+	b := &batch{}
 	if mediaType(first.Header) == "multipart/mixed" {
 		b.changeset = true
 		if b.parts, err = parseChangeset(first); err != nil {
-			return batch{}, err
+			return nil, err
 		}
 	} else {
 		part, err := parsePart(first)
 		if err != nil {
-			return batch{}, err
+			return nil, err
 		}
 		b.parts = []batchPart{part}
 	}
 	if _, err := reader.NextRawPart(); !errors.Is(err, io.EOF) {
-		return batch{}, badBatch("it holds more than one change set or query, or does not end")
+		return nil, badBatch("it holds more than one change set or query, or does not end")
 	}
 	return b, nil
 }

@@ -51,7 +51,7 @@ func status(code tableerr.Code) int {
 		return http.StatusNotFound
 	case tableerr.MethodNotAllowed:
 		return http.StatusMethodNotAllowed
-	case tableerr.TableAlreadyExists, tableerr.EntityAlreadyExists:
+	case tableerr.TableAlreadyExists, tableerr.EntityAlreadyExists, tableerr.TableBeingDeleted:
 		return http.StatusConflict
 	case tableerr.UpdateConditionNotSatisfied:
 		return http.StatusPreconditionFailed
@@ -61,6 +61,8 @@ func status(code tableerr.Code) int {
 		return http.StatusUnsupportedMediaType
 	case tableerr.NotImplemented:
 		return http.StatusNotImplemented
+	case tableerr.ServerBusy:
+		return http.StatusServiceUnavailable
 	}
 	return http.StatusBadRequest
 }

@@ -2,6 +2,32 @@
 // memory, against which unmodified clients work. It answers what the service
 // answers, with its codes, and refuses what it refuses.
 //
+// # Operations
+//
+// Fault plans and counts know an operation by a verb and its table in lower
+// case, such as "insert requests": insert, merge and replace (upserts among
+// them), delete, get (one entity), query, batch (a transaction, by the table of
+// its first write), acl (the stored access policies), get-table, delete-table.
+// The verbs create-table, query-tables, get-service and set-service stand alone.
+// What no verb fits is "other".
+//
+// # Faults
+//
+// A fault plan ([Server.Faults], or fault.Path without a credential) befalls
+// what is authenticated and can be read:
+//
+//   - slow, pause: it takes effect after Delay, or once the plan is replaced; not
+//     at all if the client goes away first.
+//   - throttle: 503 ServerBusy; with a Delay, Retry-After in seconds, rounded up.
+//   - conflict: 409 EntityAlreadyExists to an insert, 412
+//     UpdateConditionNotSatisfied to a write under an ETag, and to the rest, which
+//     knows no other conflict, 409 TableBeingDeleted. A transaction is told so in
+//     its 202, by the first operation that has a condition.
+//   - refuse: 403 AuthorizationPermissionMismatch.
+//   - drop, lose-reply: the connection ends, before the effect or after it.
+//
+// There is no lock: leases are of blobs alone.
+//
 // Source: Azure Storage REST reference, "Table Storage"; azure-sdk-for-go,
 // sdk/data/aztables v1.4.1; the JavaScript client @azure/data-tables.
 package tables
@@ -21,6 +47,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/portcullis-access/portcullis/pkg/localazure/fault"
 	"github.com/portcullis-access/portcullis/pkg/localazure/tables/internal/store"
 	"github.com/portcullis-access/portcullis/pkg/localazure/tables/internal/tableerr"
 )
@@ -63,8 +90,11 @@ type Server struct {
 	now   func() time.Time
 	store *store.Store
 
-	mu    sync.Mutex
-	props serviceProperties
+	faults *fault.Injector
+
+	mu     sync.Mutex
+	props  serviceProperties
+	counts map[string]int
 }
 
 // New makes a server with no tables. It fails if the account has no name or the
@@ -81,7 +111,7 @@ func New(cfg Config) (*Server, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{PageSize: maxPage, cfg: cfg, key: key, log: log, now: time.Now, props: defaultProperties()}
+	s := &Server{PageSize: maxPage, cfg: cfg, key: key, log: log, now: time.Now, faults: newInjector(), props: defaultProperties(), counts: map[string]int{}}
 	s.store = store.New(func() time.Time { return s.now() })
 	return s, nil
 }
@@ -95,13 +125,26 @@ type request struct {
 	body   []byte
 	base   string // scheme, host and account: what links in answers start with
 	grant  *grant
+	batch  *batch // of a batch
 }
 
-// ServeHTTP answers one request.
+// ServeHTTP answers one request. Where a fault takes the answer away it panics
+// with http.ErrAbortHandler, which makes a server end the connection.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case fault.Path:
+		s.faults.ServeHTTP(w, r)
+		return
+	case statsPath:
+		s.serveStats(w, r)
+		return
+	}
 	id := uuid.NewString()
 	s.commonHeaders(w.Header(), r, id)
 	rep, err := s.serve(w, r)
+	if errors.Is(err, errNoReply) {
+		panic(http.ErrAbortHandler)
+	}
 	if err != nil {
 		rep = s.failure(err, id, wantsXML(r.Header), -1)
 		s.challenge(rep)
@@ -161,10 +204,16 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) (*reply, error) {
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	return s.do(&request{
+	req := &request{
 		method: method, target: t, query: query, header: r.Header, body: body,
 		base: scheme + "://" + r.Host + t.prefix, grant: g,
-	})
+	}
+	if t.kind == targetBatch && method == http.MethodPost {
+		if req.batch, err = parseBatch(r.Header.Get("Content-Type"), body); err != nil {
+			return nil, err
+		}
+	}
+	return s.doOrFail(r.Context(), req, w.Header())
 }
 
 // tunnelled is the method that is meant: a POST may carry another in X-HTTP-Method.
