@@ -6,7 +6,7 @@ APP      := dist/app
 CC_FOUND := $(shell command -v gcc || command -v clang)
 RACE     := $(if $(CC_FOUND),-race)
 
-.PHONY: all build stage demo run test race vet clean
+.PHONY: all build stage demo run test conformance vet clean
 
 all: build stage
 
@@ -30,6 +30,16 @@ run: stage
 test: vet
 	@$(if $(RACE),:,echo 'no C compiler: testing without the race detector')
 	$(GO) test $(RACE) ./...
+
+# What the stand-ins are held against: the vendors' own tests out of their
+# modules, Azurite, the JavaScript SDKs, and two tables of public facts. It
+# downloads them, and takes minutes.
+conformance: stage
+	$(GO) test -count=1 -v ./test/conformance/resourcemanager ./test/conformance/functionshost
+	$(GO) run ./test/conformance/aztables
+	$(GO) run ./test/conformance/azurite
+	$(GO) run ./test/conformance/javascript
+	$(GO) run ./test/conformance/azservicebus
 
 vet:
 	@test -z "$$(gofmt -l cmd handlers internal pkg test)" || { gofmt -l cmd handlers internal pkg test; echo "gofmt would change the files above"; exit 1; }
