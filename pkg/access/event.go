@@ -21,6 +21,9 @@ const (
 
 	EventBaselineShut   EventKind = "BaselineShut"   // a VM's ports were shut on an NSG, read back
 	EventBaselineLifted EventKind = "BaselineLifted" // a VM's deny is gone from an NSG, read back
+
+	EventPolicyChanged EventKind = "PolicyChanged" // a policy was stored
+	EventPolicyRemoved EventKind = "PolicyRemoved" // a policy was disabled, to be removed
 )
 
 // Event is one decision or change, written once and never altered. Audit,
