@@ -21,6 +21,8 @@ const (
 	NotFound           Code = "not_found"
 	AlreadyExists      Code = "already_exists"
 	FailedPrecondition Code = "failed_precondition"
+	ConditionRequired  Code = "condition_required" // the change does not say of which version
+	ConditionFailed    Code = "condition_failed"   // it is of a version that no longer stands
 	Unimplemented      Code = "unimplemented"
 	Aborted            Code = "aborted"
 	ResourceExhausted  Code = "resource_exhausted"
@@ -41,6 +43,8 @@ var fates = map[Code]struct {
 	NotFound:           {http.StatusNotFound, false},
 	AlreadyExists:      {http.StatusConflict, false},
 	FailedPrecondition: {http.StatusConflict, false},
+	ConditionRequired:  {http.StatusPreconditionRequired, false},
+	ConditionFailed:    {http.StatusPreconditionFailed, false},
 	Unimplemented:      {http.StatusNotImplemented, false},
 	Aborted:            {http.StatusConflict, true},
 	ResourceExhausted:  {http.StatusTooManyRequests, true},

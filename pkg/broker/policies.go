@@ -66,7 +66,7 @@ func NewPolicyDesk(p PolicyPorts) (*PolicyDesk, error) {
 // ChangeOptions say how a policy is changed.
 type ChangeOptions struct {
 	// Version is the one that is changed; "" creates. Another that stands there is
-	// aborted, policy_changed.
+	// condition_failed, policy_changed.
 	Version string
 	// Plan writes nothing and says what would be.
 	Plan bool
@@ -197,7 +197,7 @@ func (d *PolicyDesk) standing(all []policy.AccessPolicy, scope access.ResourceID
 		p = all[i]
 	}
 	if p.Version != version {
-		return p, access.Errorf(access.Aborted, "policy_changed", "somebody else has changed the policy: read it again, and apply your change to what it is now")
+		return p, access.Errorf(access.ConditionFailed, "policy_changed", "somebody else has changed the policy: read it again, and apply your change to what it is now")
 	}
 	return p, nil
 }

@@ -36,7 +36,7 @@ type PolicyStore interface {
 	// GetPolicy gives the policy that stands at the scope. Error not_found.
 	GetPolicy(ctx context.Context, scope access.ResourceID) (policy.AccessPolicy, error)
 	// SavePolicy stores the policy in place of the version ("" for none) and gives
-	// it with its new one. Error aborted, policy_changed, when another stands there.
+	// it with its new one. Error condition_failed, policy_changed, when another stands there.
 	SavePolicy(ctx context.Context, p policy.AccessPolicy, version string) (policy.AccessPolicy, error)
 	// DeletePolicy removes that version; one already gone is no error.
 	DeletePolicy(ctx context.Context, scope access.ResourceID, version string) error

@@ -239,7 +239,7 @@ func TestARejectionSaysWhyAndIsKeptForAWhile(t *testing.T) {
 		}
 		w.check(w.Reject(context.Background(), broker.Rejection{MessageID: "m-2"}))
 		w.check(w.client.Close(context.Background())) // no heartbeat for a month
-		time.Sleep(29 * 24 * time.Hour) // of the bubble's clock
+		time.Sleep(29 * 24 * time.Hour)               // of the bubble's clock
 		if c := w.counts(queues.Rejected); c.Active != 1 {
 			w.Errorf("gone before its time: %+v", c)
 		}

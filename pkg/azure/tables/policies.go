@@ -72,7 +72,7 @@ func version(text string, disabled bool) string {
 }
 
 func changedPolicy(cause error) error {
-	return access.Wrap(cause, access.Aborted, "policy_changed", "somebody else has changed the policy: read it again, and apply your change to what it is now")
+	return access.Wrap(cause, access.ConditionFailed, "policy_changed", "somebody else has changed the policy: read it again, and apply your change to what it is now")
 }
 
 // SavePolicy implements broker.PolicyStore.
@@ -154,7 +154,7 @@ func (s *Store) DeletePolicy(ctx context.Context, scope access.ResourceID, befor
 	switch err = failure(err, "removing the policy"); access.CodeOf(err) {
 	case access.NotFound:
 		return nil
-	case access.Aborted:
+	case access.Aborted: // the row's own condition
 		return changedPolicy(err)
 	}
 	return err

@@ -96,7 +96,7 @@ func (s *Store) SavePolicy(_ context.Context, p policy.AccessPolicy, version str
 	err := s.do(func() error {
 		i := s.at(p.Scope)
 		if i < 0 && version != "" || i >= 0 && s.Policies[i].Version != version {
-			return access.Errorf(access.Aborted, "policy_changed", "the policy has changed")
+			return access.Errorf(access.ConditionFailed, "policy_changed", "the policy has changed")
 		}
 		p.Version = fmt.Sprint("v", s.etag())
 		if i < 0 {
@@ -117,7 +117,7 @@ func (s *Store) DeletePolicy(_ context.Context, scope access.ResourceID, version
 			return nil
 		}
 		if s.Policies[i].Version != version {
-			return access.Errorf(access.Aborted, "policy_changed", "the policy has changed")
+			return access.Errorf(access.ConditionFailed, "policy_changed", "the policy has changed")
 		}
 		s.Policies = slices.Delete(s.Policies, i, i+1)
 		return nil
