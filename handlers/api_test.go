@@ -21,7 +21,7 @@ var (
 // keyed posts a request with the Idempotency-Keys.
 func keyed(t *testing.T, f *fake, body string, keys ...string) *httptest.ResponseRecorder {
 	t.Helper()
-	api, err := handlers.NewAccessAPI(f, f, f, slog.New(slog.DiscardHandler))
+	api, err := handlers.NewAccessAPI(handlers.APIParts{Requests: f, Views: f, Policies: nopolicies{}, Identities: f, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -159,7 +159,7 @@ func TestWhatMaySucceedLaterIsSentAgainAndInTheEndLeftToDie(t *testing.T) {
 
 func call(t *testing.T, f *fake, method, path, body string) *httptest.ResponseRecorder {
 	t.Helper()
-	api, err := handlers.NewAccessAPI(f, f, f, slog.New(slog.DiscardHandler))
+	api, err := handlers.NewAccessAPI(handlers.APIParts{Requests: f, Views: f, Policies: nopolicies{}, Identities: f, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"math"
 	"net/http"
@@ -23,22 +24,28 @@ type problem struct {
 	Violations []access.Violation `json:"violations,omitempty"`
 }
 
+// located is an error whose occurrence has an address of its own.
+type located struct {
+	error
+	at string
+}
+
+func (l located) Unwrap() error { return l.error }
+
 // problem answers an error. Of one that is not the caller's to mend, only its
 // code and reason are shown; the cause goes to the log.
 func (a *AccessAPI) problem(w http.ResponseWriter, r *http.Request, err error) {
-	a.problemAt(w, r, err, r.URL.Path)
-}
-
-// problemAt is problem for an occurrence that has an address of its own.
-func (a *AccessAPI) problemAt(w http.ResponseWriter, r *http.Request, err error, instance string) {
 	e := access.AsError(err)
 	status := e.Code.HTTPStatus()
 	p := problem{
-		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: e.Message, Instance: instance,
+		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: e.Message, Instance: r.URL.Path,
 		Code: e.Code, Reason: e.Reason, Violations: e.Violations,
 	}
+	if l, ok := errors.AsType[located](err); ok {
+		p.Instance = l.at
+	}
 	if e.Code.Retryable() {
-		a.log.ErrorContext(r.Context(), "failed", "path", r.URL.Path, "error", err)
+		a.Log.ErrorContext(r.Context(), "failed", "path", r.URL.Path, "error", err)
 		p.Detail, p.Violations = "the request could not be handled now; try again", nil
 		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
 	}
