@@ -8,8 +8,8 @@ import (
 
 // Reasons that several tests share.
 const (
-	forwarding = "forwarding between entities: left out of the stand-in, which refuses it; Portcullis has one hop"
-	rules      = "subscription rules: left out of the stand-in, which refuses them; Portcullis uses queues"
+	forwarding = "forwarding between entities: left out of the stand-in, which refuses it; Portcullis forwards nothing"
+	rules      = "subscription rules: left out of the stand-in, which refuses them; Portcullis filters nothing"
 	partitions = "a partitioned entity, 16 times as large as asked for: the stand-in has no partitions"
 )
 
@@ -19,7 +19,7 @@ func rootExclusions() []vendor.Exclusion {
 	return []vendor.Exclusion{
 		{Name: "TestAdminClient_Queue_Forwarding", Reason: forwarding},
 		{Name: "TestNewClientWithWebsockets", Timeout: 20 * time.Second,
-			Reason: "AMQP over WebSockets: left out of the stand-in, for networks that block port 5671"},
+			Reason: "AMQP over WebSockets: left out of the stand-in; it is for networks that block port 5671"},
 		{Name: "TestReceiveWithDelay/OnlySingleMessageReceived", Reason: injector},
 		{Name: "TestReceiveWithDelay/TwoMessagesExactly", Reason: injector},
 		{Name: "TestReceiveWithDelay/AllTen", Reason: injector},

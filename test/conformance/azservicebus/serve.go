@@ -124,12 +124,14 @@ func entities() servicebus.Entities {
 	}}
 }
 
+// trickle is the test that compares how many messages arrive within 20 ms and
+// within 20 s, and takes for granted that the first are not all 1,000 of them.
+const trickle = "TestReceiveWithDifferentWaitTime"
+
 // plan is what a test takes for granted of the service besides its answers.
 func plan(test string) fault.Plan {
-	if test == "TestReceiveWithDifferentWaitTime" {
-		// It compares how many messages arrive within 20 ms and within 20 s, and
-		// wants the first not to be all 1,000 that it asks for.
-		return fault.Plan{Rules: []fault.Rule{{On: "receive *", Do: fault.Slow, Delay: fault.Duration(time.Millisecond)}}}
+	if test != trickle {
+		return fault.Plan{}
 	}
-	return fault.Plan{}
+	return fault.Plan{Rules: []fault.Rule{{On: "receive *", Do: fault.Slow, Delay: fault.Duration(time.Millisecond)}}}
 }
