@@ -6,7 +6,7 @@ APP      := dist/app
 CC_FOUND := $(shell command -v gcc || command -v clang)
 RACE     := $(if $(CC_FOUND),-race)
 
-.PHONY: all build stage demo run test conformance vet clean
+.PHONY: all build stage demo run bench test conformance vet clean
 
 all: build stage
 
@@ -26,6 +26,11 @@ demo: stage
 
 run: stage
 	@$(BIN)/portcullis-local run --app $(APP) --policy docs/examples/policy.json
+
+# Measures, in about four minutes, and writes the figures into the document.
+bench: stage
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./test/bench ./test/bench/nothing
+	@$(BIN)/bench --write docs/performance.md
 
 test: vet
 	@$(if $(RACE),:,echo 'no C compiler: testing without the race detector')

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+type burstOptions struct {
+	grants, naive int
+	latency       time.Duration
+	cases         []burstCase
+}
+
+// burstCase is a burst over so many machines, repeated so often.
+type burstCase struct {
+	machines, bursts int
+	lease            time.Duration // of the grants, from the first send
+}
+
+const (
+	// watchEvery is how often the group and the ledger are looked at.
+	watchEvery = 20 * time.Millisecond
+	// burstLimit ends the wait for what does not come.
+	burstLimit = 2 * time.Minute
+)
+
+// measureBurst sends requests for one group all at once through the whole path,
+// queue, host, handler and Resource Manager, beside a worker that writes one
+// rule per grant, in turn.
+func measureBurst(ctx context.Context, o options, log io.Writer) (_ []*measure, _ []string, err error) {
+	b := o.burst
+	machines := 0
+	for _, c := range b.cases {
+		machines = max(machines, c.machines)
+	}
+	if b.grants < 1 || machines < 1 || b.naive < 1 {
+		return nil, nil, errors.New("a burst needs grants, machines and a baseline")
+	}
+	s, err := startLocal(ctx, o.dir, o.app, machines, b.latency, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	worker, err := newNaive(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	var all []*measure
+	for _, c := range b.cases {
+		if c.bursts < 1 {
+			continue
+		}
+		m, err := burstBeside(ctx, s, worker, b, c)
+		if err != nil {
+			return nil, nil, err
+		}
+		all = append(all, m...)
+	}
+	return all, []string{b.tell()}, nil
+}
+
+func burstBeside(ctx context.Context, s *local, worker *naive, b burstOptions, c burstCase) ([]*measure, error) {
+	w, err := newWatch(s, b.grants, c)
+	if err != nil {
+		return nil, err
+	}
+	m := newBurstMeasures(b.grants, c.machines)
+	for range c.bursts {
+		ours, err := w.burst(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("a burst over %d machines: %w", c.machines, err)
+		}
+		naive, err := worker.work(ctx, b)
+		if err != nil {
+			return nil, fmt.Errorf("the naive worker: %w", err)
+		}
+		m.add(ours, naive)
+	}
+	return m.list(), nil
+}
+
+func (b burstOptions) tell() string {
+	told := fmt.Sprintf("The bursts: %d requests for port 22 of machines behind one network security group whose writes take %s, each from an address of its own, all until the same second.",
+		b.grants, b.latency)
+	if b.naive != b.grants {
+		told += fmt.Sprintf(" The worker beside them is strictly serial: it opened and closed %d grants in each pair, and its figures are those times %g.",
+			b.naive, float64(b.grants)/float64(b.naive))
+	}
+	return told
+}
+
+// result is what one burst took.
+type result struct {
+	openWrites, closeWrites int
+	open, recordedOpen      time.Duration // from the first send
+	closed, recordedClosed  time.Duration // from the deadline
+}
+
+type burstMeasures struct{ openWrites, closeWrites, opened, recorded, closed, recordedClosed measure }
+
+func newBurstMeasures(grants, machines int) *burstMeasures {
+	const beside = "one child write per grant in turn"
+	prefix := fmt.Sprintf("%d requests, %d machines: ", grants, machines)
+	return &burstMeasures{
+		openWrites:     measure{name: prefix + "NSG writes to open", baseline: beside, unit: count},
+		closeWrites:    measure{name: prefix + "NSG writes to close", baseline: beside, unit: count},
+		opened:         measure{name: prefix + "first send to last open on the NSG", baseline: beside, unit: seconds},
+		recorded:       measure{name: "… to last recorded as Initiated", baseline: beside + " (records nothing)", unit: seconds},
+		closed:         measure{name: prefix + "deadline to last closed on the NSG", baseline: beside, unit: seconds},
+		recordedClosed: measure{name: "… to last recorded as Revoked", baseline: beside + " (records nothing)", unit: seconds},
+	}
+}
+
+func (m *burstMeasures) add(r result, n naiveResult) {
+	m.openWrites.add(float64(r.openWrites), n.openWrites)
+	m.closeWrites.add(float64(r.closeWrites), n.closeWrites)
+	m.opened.add(r.open.Seconds(), n.open)
+	m.recorded.add(r.recordedOpen.Seconds(), n.open)
+	m.closed.add(r.closed.Seconds(), n.closed)
+	m.recordedClosed.add(r.recordedClosed.Seconds(), n.closed)
+}
+
+func (m *burstMeasures) list() []*measure {
+	return []*measure{&m.openWrites, &m.closeWrites, &m.opened, &m.recorded, &m.closed, &m.recordedClosed}
+}

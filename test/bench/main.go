@@ -1,0 +1,126 @@
+// Command bench measures Portcullis beside baselines, in one run and as ratios,
+// on the stand-ins for Azure. It asserts nothing about time, and fails when the
+// work was not done: a request that did not open, a grant that did not close.
+// docs/performance.md says what the figures mean.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+type options struct {
+	app, nothing, dir, write string
+	starts, submits, rounds  int
+	messages                 int
+	burst                    burstOptions
+	only                     string
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.app, "app", "dist/app", "the staged function app")
+	flag.StringVar(&o.nothing, "nothing", "bin/nothing", "the handler that does nothing")
+	flag.StringVar(&o.dir, "dir", ".local/bench", "where the local CA and the log are kept")
+	flag.StringVar(&o.write, "write", "", "a document whose section between the markers is rewritten")
+	flag.StringVar(&o.only, "only", "start,submit,burst,broker", "the measurements to make")
+	flag.IntVar(&o.starts, "starts", 20, "pairs of starts")
+	flag.IntVar(&o.submits, "submits", 100, "pairs of submits")
+	flag.IntVar(&o.rounds, "rounds", 9, "rounds of sends and receives")
+	flag.IntVar(&o.messages, "messages", 5000, "messages in a round")
+	flag.IntVar(&o.burst.grants, "grants", 200, "requests in a burst")
+	flag.IntVar(&o.burst.naive, "baseline-grants", 5, "grants that the naive worker opens and closes for each burst")
+	flag.DurationVar(&o.burst.latency, "latency", time.Second, "how long a write of a network security group takes")
+	few, many := burstCase{}, burstCase{}
+	flag.IntVar(&few.machines, "machines", 20, "machines that they ask for, by turns")
+	flag.IntVar(&few.bursts, "bursts", 5, "bursts over these machines")
+	flag.DurationVar(&few.lease, "lease", 20*time.Second, "how long their grants last from the first send")
+	flag.IntVar(&many.bursts, "many-bursts", 1, "bursts over a machine for each request")
+	flag.DurationVar(&many.lease, "many-lease", 50*time.Second, "how long their grants last from the first send")
+	flag.Parse()
+	many.machines = o.burst.grants
+	o.burst.cases = []burstCase{few, many}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) error {
+	if err := os.MkdirAll(o.dir, 0o700); err != nil {
+		return err
+	}
+	log, err := os.Create(filepath.Join(o.dir, "log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	measures, told, err := o.measure(ctx, log)
+	if err != nil {
+		return fmt.Errorf("%w (the log is in %s)", err, log.Name())
+	}
+	rendered, err := table(measures)
+	if err != nil {
+		return err
+	}
+	text := heading() + "\n\n" + rendered
+	for _, t := range told {
+		text += "\n- " + t
+	}
+	fmt.Println(text)
+	if o.write == "" {
+		return nil
+	}
+	doc, err := os.ReadFile(o.write)
+	if err != nil {
+		return err
+	}
+	if doc, err = splice(doc, text); err != nil {
+		return err
+	}
+	return os.WriteFile(o.write, doc, 0o644)
+}
+
+// measure makes the measurements that were asked for. All but the burst go
+// without the Functions host, so that nothing else runs beside them.
+func (o options) measure(ctx context.Context, log io.Writer) (all []*measure, told []string, err error) {
+	wanted := func(name string) bool { return strings.Contains(","+o.only+",", ","+name+",") }
+	take := func(name string, do func() ([]*measure, []string, error)) {
+		if err != nil || !wanted(name) {
+			return
+		}
+		fmt.Fprintln(os.Stderr, "bench: measuring", name)
+		var m []*measure
+		var t []string
+		m, t, err = do()
+		all, told = append(all, m...), append(told, t...)
+	}
+	if wanted("start") || wanted("submit") || wanted("broker") {
+		s, e := startLocal(ctx, o.dir, "", 1, 0, log)
+		if e != nil {
+			return nil, nil, e
+		}
+		defer s.Close()
+		take("start", func() ([]*measure, []string, error) {
+			m, err := measureStart(ctx, s.Env(), filepath.Join(o.app, "handler"), o.nothing, o.starts)
+			return m, nil, err
+		})
+		take("submit", func() ([]*measure, []string, error) { return measureSubmit(ctx, s, o.submits) })
+		take("broker", func() ([]*measure, []string, error) {
+			m, err := measureBroker(ctx, s, o.dir, o.messages, o.rounds)
+			return m, nil, err
+		})
+	}
+	take("burst", func() ([]*measure, []string, error) { return measureBurst(ctx, o, log) })
+	return all, told, err
+}
