@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -49,37 +50,38 @@ func measureBurst(ctx context.Context, o options, log io.Writer) (_ []*measure, 
 		return nil, nil, err
 	}
 	var all []*measure
+	var reads []string
 	for _, c := range b.cases {
 		if c.bursts < 1 {
 			continue
 		}
-		m, err := burstBeside(ctx, s, worker, b, c)
+		m, told, err := burstBeside(ctx, s, worker, b, c)
 		if err != nil {
 			return nil, nil, err
 		}
-		all = append(all, m...)
+		all, reads = append(all, m...), append(reads, told)
 	}
-	return all, []string{b.tell()}, nil
+	return all, []string{b.tell() + " Ours made " + strings.Join(reads, ", and ") + ", from the first send to the last close."}, nil
 }
 
-func burstBeside(ctx context.Context, s *local, worker *naive, b burstOptions, c burstCase) ([]*measure, error) {
+func burstBeside(ctx context.Context, s *local, worker *naive, b burstOptions, c burstCase) ([]*measure, string, error) {
 	w, err := newWatch(s, b.grants, c)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	m := newBurstMeasures(b, c.machines)
 	for range c.bursts {
 		ours, err := w.burst(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("a burst over %d machines: %w", c.machines, err)
+			return nil, "", fmt.Errorf("a burst over %d machines: %w", c.machines, err)
 		}
 		naive, err := worker.work(ctx, b)
 		if err != nil {
-			return nil, fmt.Errorf("the naive worker: %w", err)
+			return nil, "", fmt.Errorf("the naive worker: %w", err)
 		}
 		m.add(ours, naive)
 	}
-	return m.list(), nil
+	return m.list(), fmt.Sprintf("%s reads of Resource Manager for %d requests and %d machines", digits(spreadOf(m.reads).median), b.grants, c.machines), nil
 }
 
 func (b burstOptions) tell() string {
@@ -95,11 +97,15 @@ func (b burstOptions) tell() string {
 // result is what one burst took.
 type result struct {
 	openWrites, closeWrites int
+	reads                   int           // of Resource Manager, all told
 	open, recordedOpen      time.Duration // from the first send
 	closed, recordedClosed  time.Duration // from the deadline
 }
 
-type burstMeasures struct{ openWrites, closeWrites, opened, recorded, closed, recordedClosed measure }
+type burstMeasures struct {
+	openWrites, closeWrites, opened, recorded, closed, recordedClosed measure
+	reads                                                             []float64
+}
 
 func newBurstMeasures(b burstOptions, machines int) *burstMeasures {
 	beside := "one child write per grant in turn"
@@ -120,6 +126,7 @@ func newBurstMeasures(b burstOptions, machines int) *burstMeasures {
 func (m *burstMeasures) add(r result, n naiveResult) {
 	m.openWrites.add(float64(r.openWrites), n.openWrites)
 	m.closeWrites.add(float64(r.closeWrites), n.closeWrites)
+	m.reads = append(m.reads, float64(r.reads))
 	m.opened.add(r.open.Seconds(), n.open)
 	m.recorded.add(r.recordedOpen.Seconds(), n.open)
 	m.closed.add(r.closed.Seconds(), n.closed)
