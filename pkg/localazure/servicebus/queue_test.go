@@ -339,15 +339,20 @@ func TestMessageSize(t *testing.T) {
 	})
 }
 
-// The SDK checks the size itself, so the broker's own limit takes a client that does not.
+// The SDK and go-amqp check the size themselves, so the broker's own limit takes
+// a client that is told of another. The message's disposition says what became
+// of it, before the link ends: the SDK for JavaScript looks nowhere else.
 func TestMessageSizeIsEnforced(t *testing.T) {
 	in(t, func(b *broker) {
-		s := b.raw("plain").sender("plain")
-		err := s.Send(b.t.Context(), &amqp.Message{Data: [][]byte{make([]byte, 256<<10)}}, nil)
-		var refused *amqp.Error
-		if !errors.As(err, &refused) || refused.Condition != amqp.ErrCondMessageSizeExceeded {
-			t.Errorf("got %v", err)
+		var seen unlimited
+		err := b.rawOver("plain", seen.wrap).sender("plain").Send(b.t.Context(), &amqp.Message{Data: [][]byte{make([]byte, 400<<10)}}, nil)
+		if got, ok := errors.AsType[*amqp.Error](err); !ok || got.Condition != amqp.ErrCondMessageSizeExceeded || !strings.Contains(got.Description, "262144") {
+			t.Errorf("got %v, want the broker's error", err)
 		}
+		if !seen.rejection() {
+			t.Error("the link ended, but the message was not rejected")
+		}
+		b.counts("plain", servicebus.Counts{})
 	})
 }
 

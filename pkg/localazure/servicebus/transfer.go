@@ -40,9 +40,7 @@ func (ss *session) transfer(p *wire.Transfer, payload []byte) (after func(), err
 		limit = maxRequestSize
 	}
 	if len(l.partial)+len(payload) > limit {
-		l.detach(&wire.Error{Condition: condTooLarge, Description: fmt.Sprintf(
-			"The received message (delivery-id:%d, size:%d bytes) exceeds the limit (%d bytes) currently allowed on the link.",
-			*l.first.DeliveryID, len(l.partial)+len(payload), limit)})
+		l.tooLarge(p, len(l.partial)+len(payload), limit)
 		return nil, nil
 	}
 	l.partial = append(l.partial, payload...)
@@ -58,6 +56,18 @@ func (ss *session) transfer(p *wire.Transfer, payload []byte) (after func(), err
 		l.grant()
 	}
 	return after, nil
+}
+
+// tooLarge refuses a message and ends the link. The SDK for JavaScript looks for
+// a message's fate in its disposition alone, and would wait for it.
+func (l *link) tooLarge(p *wire.Transfer, size, limit int) {
+	err := &wire.Error{Condition: condTooLarge, Description: fmt.Sprintf(
+		"The received message (delivery-id:%d, size:%d bytes) exceeds the limit (%d bytes) currently allowed on the link.",
+		*l.first.DeliveryID, size, limit)}
+	if !l.first.Settled && !p.Settled {
+		l.ss.send(&wire.Disposition{Receiver: true, First: *l.first.DeliveryID, Settled: true, State: wire.Rejected{Error: err}})
+	}
+	l.detach(err)
 }
 
 // take handles a whole message.
