@@ -124,7 +124,17 @@ func wire(cfg config.Config, p parts, clock broker.Clock, log *slog.Logger) (htt
 	if err != nil {
 		return nil, err
 	}
-	api, err := handlers.NewAccessAPI(submitter, viewer, p.verifier, log)
+	grants, err := broker.NewGrants(p.store, p.store, p.store, p.store, p.sender, clock, uuid.NewString)
+	if err != nil {
+		return nil, err
+	}
+	policies, err := broker.NewPolicyDesk(broker.PolicyPorts{
+		Policies: p.store, Grants: grants, Events: p.store, Clock: clock, Token: uuid.NewString, Baselines: enabler.Plan, Ensure: enabler.Ensure,
+	})
+	if err != nil {
+		return nil, err
+	}
+	api, err := handlers.NewAccessAPI(handlers.APIParts{Requests: submitter, Views: viewer, Policies: policies, Identities: p.verifier, Log: log})
 	if err != nil {
 		return nil, err
 	}

@@ -98,7 +98,7 @@ func (s *Store) SavePolicy(_ context.Context, p policy.AccessPolicy, version str
 		if i < 0 && version != "" || i >= 0 && s.Policies[i].Version != version {
 			return access.Errorf(access.ConditionFailed, "policy_changed", "the policy has changed")
 		}
-		p.Version = fmt.Sprint("v", s.etag())
+		p.Version = fmt.Sprint("stored-", s.etag())
 		if i < 0 {
 			s.Policies = append(s.Policies, p)
 		} else {
