@@ -24,7 +24,7 @@ var allowed = map[string][]string{
 	"pkg/azure/tables":               {"pkg/access", "pkg/policy", "pkg/accessjson", "pkg/broker"},
 	"pkg/azure/servicebus":           {"pkg/access", "pkg/broker"},
 	"pkg/azure/network":              {"pkg/access", "pkg/nsg", "pkg/broker"},
-	"handlers":                       {"pkg/access", "pkg/accessjson", "pkg/broker", "pkg/customhandler", "pkg/identity"},
+	"handlers":                       {"pkg/access", "pkg/accessjson", "pkg/policy", "pkg/broker", "pkg/customhandler", "pkg/identity"},
 	"internal/connect":               {"pkg/config", "pkg/broker", "pkg/azure/"},
 	"cmd/handler":                    {"pkg/", "handlers", "internal/connect"},
 	"cmd/portcullis":                 {"pkg/", "internal/connect"},
