@@ -284,7 +284,7 @@ async function closed(path, { id, end }, auditor) {
 async function main() {
   await queuesOfOurOwn();
   await tablesOfOurOwn();
-  const auditor = await mint("sam@contoso.com", "AccessRequests.Read.All");
+  const auditor = await mint("sam@contoso.com", "Access.ReadAll");
   const path = await pathTo(vm);
   await step("before: no group lets anybody in", async () => {
     for (const nsg of path.groups) assert.deepEqual(await doors(nsg, us, path.address, 22), [], nsg);
