@@ -149,3 +149,18 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestNamesAreBoundedInCharacters(t *testing.T) {
+	const sub = "/subscriptions/00000000-0000-0000-0000-000000000001"
+	vm := func(group, name string) string {
+		return sub + "/resourceGroups/" + group + "/providers/Microsoft.Compute/virtualMachines/" + name
+	}
+	for id, ok := range map[string]bool{
+		vm(strings.Repeat("ü", 90), "web-1"): true, vm(strings.Repeat("ü", 91), "web-1"): false,
+		vm("prod", strings.Repeat("é", 80)): true, vm("prod", strings.Repeat("é", 81)): false,
+	} {
+		if _, err := access.ParseVM(id); (err == nil) != ok {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+}
