@@ -74,6 +74,7 @@ type Config struct {
 // Stack is a running local Azure.
 type Stack struct {
 	ServiceBus      *servicebus.Server
+	Tables          *tables.Server
 	ResourceManager *resourcemanager.Server
 	Identity        *identity.Server
 	Host            *functionshost.Host
@@ -223,8 +224,7 @@ func (b *builder) serve(topology resourcemanager.Topology, entities servicebus.E
 	}); err != nil {
 		return err
 	}
-	table, err := tables.New(tables.Config{Account: account, Key: b.accountKey, Verify: b.Identity.Verify, Logger: b.cfg.Logger})
-	if err != nil {
+	if b.Tables, err = tables.New(tables.Config{Account: account, Key: b.accountKey, Verify: b.Identity.Verify, Logger: b.cfg.Logger}); err != nil {
 		return err
 	}
 	if b.ResourceManager, err = resourcemanager.New(resourcemanager.Config{
@@ -243,7 +243,7 @@ func (b *builder) serve(topology resourcemanager.Topology, entities servicebus.E
 	bus := tls.NewListener(b.bus, conf)
 	b.run("Service Bus", func() error { return b.ServiceBus.Serve(bus) })
 	b.closers = append(b.closers, b.ServiceBus.Close)
-	b.http("Tables", tls.NewListener(b.table, conf), table)
+	b.http("Tables", tls.NewListener(b.table, conf), b.Tables)
 	b.http("Resource Manager", tls.NewListener(b.arm, conf), b.ResourceManager)
 	b.http("identity", tls.NewListener(b.issuer, conf), b.Identity)
 	b.http("managed identity", b.managed, b.Identity)
