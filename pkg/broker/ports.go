@@ -178,6 +178,9 @@ type Address struct {
 	// holding the same address, so that a rule for it would open that one too;
 	// "" for none.
 	AmbiguousOn access.ResourceID
+	// Balanced are the backend pools and inbound NAT rules of load balancers that
+	// the address is in.
+	Balanced []access.ResourceID
 }
 
 // Machines resolves virtual machines.

@@ -4,131 +4,108 @@ import (
 	"context"
 	"net/netip"
 	"slices"
-	"sync"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/broker"
 	"github.com/portcullis-access/portcullis/pkg/nsg"
 )
 
-// snapshot shares reads among callers: a burst of requests for one machine, or
-// for machines of one subnet, reads each resource once.
-type snapshot struct {
-	clock broker.Clock
-	mu    sync.Mutex
-	items map[access.ResourceID]*item
+// vm is what is read of a virtual machine itself.
+type vm struct {
+	name, unique, os string
+	nics             []access.ResourceID
 }
 
-type item struct {
-	startedAt time.Time
-	done      chan struct{}
-	value     any
-	err       error
+// subnet is what is read of a subnet.
+type subnet struct {
+	group    access.ResourceID
+	prefixes []netip.Prefix
 }
 
-const (
-	keepFor  = time.Minute
-	maxItems = 20_000
-)
-
-func newSnapshot(clock broker.Clock) *snapshot {
-	return &snapshot{clock: clock, items: map[access.ResourceID]*item{}}
-}
-
-// read gives the resource as read not before the time, joining a read under way.
-func read[T any](ctx context.Context, s *snapshot, id access.ResourceID, notBefore time.Time, load func(context.Context) (T, error)) (T, error) {
-	s.mu.Lock()
-	it, ok := s.items[id]
-	if !ok || it.startedAt.Before(notBefore) {
-		it = &item{startedAt: s.clock(), done: make(chan struct{})}
-		s.drop()
-		s.items[id] = it
-		s.mu.Unlock()
-		// A read that its first caller gives up must not fail for the others.
-		v, err := load(context.WithoutCancel(ctx))
-		it.value, it.err = v, err
-		if err != nil {
-			s.mu.Lock()
-			if s.items[id] == it {
-				delete(s.items, id)
-			}
-			s.mu.Unlock()
-		}
-		close(it.done)
-	} else {
-		s.mu.Unlock()
-	}
-	var zero T
-	select {
-	case <-it.done:
-	case <-ctx.Done():
-		return zero, access.Wrap(ctx.Err(), access.Unavailable, "azure_unreachable", "reading "+id.Name()+" took too long")
-	}
-	if it.err != nil {
-		return zero, it.err
-	}
-	return it.value.(T), nil
-}
-
-// drop forgets what is old, and everything when there is too much; under mu.
-func (s *snapshot) drop() {
-	if len(s.items) > maxItems {
-		clear(s.items)
-	}
-	if len(s.items)%64 != 0 {
-		return
-	}
-	old := s.clock().Add(-keepFor)
-	for id, it := range s.items {
-		if it.startedAt.Before(old) {
-			delete(s.items, id)
-		}
-	}
+// reader reads the parts of a machine's ways in, one by one or out of a list.
+// The errors of its functions are those of broker.Machines.
+type reader struct {
+	nic    func(access.ResourceID) (broker.NIC, error)
+	subnet func(access.ResourceID) (subnet, error)
+	group  func(access.ResourceID) (nsg.Group, error)
 }
 
 // Machine implements broker.Machines.
-func (n *Network) Machine(ctx context.Context, vm access.ResourceID, notBefore time.Time) (broker.Machine, error) {
-	c, err := n.of(vm.Subscription())
+func (n *Network) Machine(ctx context.Context, id access.ResourceID, notBefore time.Time) (broker.Machine, error) {
+	c, err := n.of(id.Subscription())
 	if err != nil {
 		return broker.Machine{}, err
 	}
-	type found struct {
-		unique string
-		nics   []access.ResourceID
-	}
-	f, err := read(ctx, n.snap, vm, notBefore, func(ctx context.Context) (found, error) {
-		res, err := c.vms.Get(ctx, vm.ResourceGroup(), vm.Name(), nil)
+	v, err := read(ctx, n.snap, id, notBefore, func(ctx context.Context) (vm, error) {
+		res, err := c.vms.Get(ctx, id.ResourceGroup(), id.Name(), nil)
 		if err != nil {
-			return found{}, failure(err, "reading "+vm.Name())
+			return vm{}, failure(err, "reading "+id.Name())
 		}
-		var f found
-		if p := res.Properties; p != nil {
-			f.unique = value(p.VMID)
-			if p.NetworkProfile != nil {
-				for _, ref := range p.NetworkProfile.NetworkInterfaces {
-					id, err := access.ParseResourceID(value(ref.ID))
-					if err != nil {
-						return found{}, unreadable(vm)
-					}
-					f.nics = append(f.nics, id)
-				}
-			}
-		}
-		return f, nil
+		return vmOf(id, &res.VirtualMachine)
 	})
 	if err != nil {
 		return broker.Machine{}, err
 	}
-	m := broker.Machine{ID: vm, Name: vm.Name(), UniqueID: f.unique}
-	for _, id := range f.nics {
-		nic, err := n.nic(ctx, id, notBefore)
+	return n.oneByOne(ctx, notBefore).machine(id, v)
+}
+
+// oneByOne reads what the snapshot does not have as new as asked for.
+func (n *Network) oneByOne(ctx context.Context, notBefore time.Time) reader {
+	return reader{
+		nic: func(id access.ResourceID) (broker.NIC, error) {
+			return get(ctx, n, id, notBefore, func(ctx context.Context, c *clients) (broker.NIC, error) {
+				res, err := c.nics.Get(ctx, id.ResourceGroup(), id.Name(), nil)
+				if err != nil {
+					return broker.NIC{}, failure(err, "reading "+id.Name())
+				}
+				return nicOf(id, &res.Interface)
+			})
+		},
+		subnet: func(id access.ResourceID) (subnet, error) {
+			return get(ctx, n, id, notBefore, func(ctx context.Context, c *clients) (subnet, error) {
+				res, err := c.subnets.Get(ctx, id.ResourceGroup(), id.Parent().Name(), id.Name(), nil)
+				if err != nil {
+					return subnet{}, failure(err, "reading "+id.Name())
+				}
+				return subnetOf(id, &res.Subnet)
+			})
+		},
+		group: func(id access.ResourceID) (nsg.Group, error) {
+			return read(ctx, n.snap, id, notBefore, func(ctx context.Context) (nsg.Group, error) { return n.Group(ctx, id) })
+		},
+	}
+}
+
+// get is read with the clients of the resource's subscription.
+func get[T any](ctx context.Context, n *Network, id access.ResourceID, notBefore time.Time, load func(context.Context, *clients) (T, error)) (T, error) {
+	c, err := n.of(id.Subscription())
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	return read(ctx, n.snap, id, notBefore, func(ctx context.Context) (T, error) { return load(ctx, c) })
+}
+
+// machine resolves a machine to its ways in. What it gives is the caller's own.
+func (r reader) machine(id access.ResourceID, v vm) (broker.Machine, error) {
+	m := broker.Machine{ID: id, Name: v.name, UniqueID: v.unique, OS: v.os}
+	for _, id := range v.nics {
+		nic, err := r.nic(id)
 		if err != nil {
 			return broker.Machine{}, err
 		}
+		nic.Addresses = slices.Clone(nic.Addresses)
 		for i := range nic.Addresses {
-			if err := n.ambiguity(ctx, &nic, &nic.Addresses[i], notBefore); err != nil {
+			a := &nic.Addresses[i]
+			s, err := r.subnet(a.Subnet)
+			if err != nil {
+				return broker.Machine{}, err
+			}
+			a.SubnetNSG = s.group
+			if a.AmbiguousOn, err = r.ambiguity(nic.NSG, *a); err != nil {
 				return broker.Machine{}, err
 			}
 		}
@@ -137,36 +114,90 @@ func (n *Network) Machine(ctx context.Context, vm access.ResourceID, notBefore t
 	return m, nil
 }
 
+// ambiguity looks whether a group on the address's way in is attached to a
+// network other than the VM's that holds the same address: a rule for it would
+// open that one too. Subnets of one network never overlap, so only others are read.
+func (r reader) ambiguity(onNIC access.ResourceID, a broker.Address) (access.ResourceID, error) {
+	for _, id := range []access.ResourceID{a.SubnetNSG, onNIC} {
+		if id == "" {
+			continue
+		}
+		subnets, err := r.attached(id)
+		if err != nil {
+			return "", err
+		}
+		for _, s := range subnets {
+			if s.Parent() == a.Subnet.Parent() {
+				continue
+			}
+			other, err := r.subnet(s)
+			if access.CodeOf(err) == access.NotFound {
+				continue
+			}
+			if err != nil {
+				return "", err
+			}
+			if slices.ContainsFunc(other.prefixes, func(p netip.Prefix) bool { return p.Contains(a.IP) }) {
+				return id, nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// attached gives the subnets that a group filters traffic to: its own and those
+// of its interfaces.
+func (r reader) attached(id access.ResourceID) ([]access.ResourceID, error) {
+	g, err := r.group(id)
+	if err != nil {
+		return nil, err
+	}
+	subnets := slices.Clone(g.Subnets)
+	for _, other := range g.NICs {
+		nic, err := r.nic(other)
+		if access.CodeOf(err) == access.NotFound {
+			continue // removed since the group was read
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range nic.Addresses {
+			if !slices.Contains(subnets, a.Subnet) {
+				subnets = append(subnets, a.Subnet)
+			}
+		}
+	}
+	return subnets, nil
+}
+
 func unreadable(id access.ResourceID) error {
 	return access.Errorf(access.Unavailable, "azure_unreadable", "Azure's answer about %s cannot be read", id.Name())
 }
 
-// nic reads an interface with its subnets' groups. What it gives is the
-// caller's own.
-func (n *Network) nic(ctx context.Context, id access.ResourceID, notBefore time.Time) (broker.NIC, error) {
-	c, err := n.of(id.Subscription())
-	if err != nil {
-		return broker.NIC{}, err
+func vmOf(id access.ResourceID, v *armcompute.VirtualMachine) (vm, error) {
+	// The id is in lower case; people know the machine as Azure spells it.
+	out := vm{name: value(v.Name)}
+	if out.name == "" {
+		out.name = id.Name()
 	}
-	nic, err := read(ctx, n.snap, id, notBefore, func(ctx context.Context) (broker.NIC, error) {
-		res, err := c.nics.Get(ctx, id.ResourceGroup(), id.Name(), nil)
-		if err != nil {
-			return broker.NIC{}, failure(err, "reading "+id.Name())
+	p := v.Properties
+	if p == nil {
+		return out, nil
+	}
+	out.unique = value(p.VMID)
+	if p.StorageProfile != nil && p.StorageProfile.OSDisk != nil {
+		out.os = string(value(p.StorageProfile.OSDisk.OSType))
+	}
+	if p.NetworkProfile != nil {
+		for _, ref := range p.NetworkProfile.NetworkInterfaces {
+			nic, err := access.ParseResourceID(value(ref.ID))
+			if err != nil {
+				return out, unreadable(id)
+			}
+			out.nics = append(out.nics, nic)
 		}
-		return nicOf(id, &res.Interface)
-	})
-	if err != nil {
-		return broker.NIC{}, err
 	}
-	nic.Addresses = slices.Clone(nic.Addresses)
-	for i := range nic.Addresses {
-		s, err := n.subnet(ctx, nic.Addresses[i].Subnet, notBefore)
-		if err != nil {
-			return broker.NIC{}, err
-		}
-		nic.Addresses[i].SubnetNSG = s.group
-	}
-	return nic, nil
+	return out, nil
 }
 
 func nicOf(id access.ResourceID, v *armnetwork.Interface) (broker.NIC, error) {
@@ -193,90 +224,44 @@ func nicOf(id access.ResourceID, v *armnetwork.Interface) (broker.NIC, error) {
 		if err != nil {
 			return nic, unreadable(id)
 		}
-		nic.Addresses = append(nic.Addresses, broker.Address{IP: ip, Subnet: subnet})
+		nic.Addresses = append(nic.Addresses, broker.Address{IP: ip, Subnet: subnet, Balanced: balanced(p)})
 	}
 	return nic, nil
 }
 
-type subnet struct {
-	group    access.ResourceID
-	prefixes []netip.Prefix
+// balanced gives the backend pools and inbound NAT rules of load balancers that
+// the address is in. One that cannot be read is left out: no access hangs on it.
+func balanced(p *armnetwork.InterfaceIPConfigurationPropertiesFormat) (out []access.ResourceID) {
+	for _, pool := range p.LoadBalancerBackendAddressPools {
+		if id, err := access.ParseResourceID(value(pool.ID)); err == nil {
+			out = append(out, id)
+		}
+	}
+	for _, rule := range p.LoadBalancerInboundNatRules {
+		if id, err := access.ParseResourceID(value(rule.ID)); err == nil {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
-func (n *Network) subnet(ctx context.Context, id access.ResourceID, notBefore time.Time) (subnet, error) {
-	c, err := n.of(id.Subscription())
-	if err != nil {
-		return subnet{}, err
+func subnetOf(id access.ResourceID, v *armnetwork.Subnet) (subnet, error) {
+	var s subnet
+	if v.Properties == nil {
+		return s, unreadable(id)
 	}
-	return read(ctx, n.snap, id, notBefore, func(ctx context.Context) (subnet, error) {
-		res, err := c.subnets.Get(ctx, id.ResourceGroup(), id.Parent().Name(), id.Name(), nil)
-		if err != nil {
-			return subnet{}, failure(err, "reading "+id.Name())
-		}
-		var s subnet
-		if res.Properties == nil {
+	if g := v.Properties.NetworkSecurityGroup; g != nil {
+		var err error
+		if s.group, err = access.ParseResourceID(value(g.ID)); err != nil {
 			return s, unreadable(id)
 		}
-		if g := res.Properties.NetworkSecurityGroup; g != nil {
-			if s.group, err = access.ParseResourceID(value(g.ID)); err != nil {
-				return s, unreadable(id)
-			}
-		}
-		for _, text := range list(res.Properties.AddressPrefix, res.Properties.AddressPrefixes) {
-			p, err := netip.ParsePrefix(text)
-			if err != nil {
-				return s, unreadable(id)
-			}
-			s.prefixes = append(s.prefixes, p)
-		}
-		return s, nil
-	})
-}
-
-// ambiguity looks whether a group on the address's way in is attached to a
-// network other than the VM's that holds the same address: a rule for it would
-// open that one too. Subnets of one network never overlap, so only others are read.
-func (n *Network) ambiguity(ctx context.Context, nic *broker.NIC, a *broker.Address, notBefore time.Time) error {
-	for _, id := range []access.ResourceID{a.SubnetNSG, nic.NSG} {
-		if id == "" {
-			continue
-		}
-		g, err := read(ctx, n.snap, id, notBefore, func(ctx context.Context) (nsg.Group, error) { return n.Group(ctx, id) })
-		if err != nil {
-			return err
-		}
-		subnets := slices.Clone(g.Subnets)
-		for _, other := range g.NICs {
-			if other == nic.ID {
-				continue
-			}
-			o, err := n.nic(ctx, other, notBefore)
-			if access.CodeOf(err) == access.NotFound {
-				continue // removed since the group was read
-			}
-			if err != nil {
-				return err
-			}
-			for _, oa := range o.Addresses {
-				subnets = append(subnets, oa.Subnet)
-			}
-		}
-		for _, s := range subnets {
-			if s.Parent() == a.Subnet.Parent() {
-				continue
-			}
-			other, err := n.subnet(ctx, s, notBefore)
-			if access.CodeOf(err) == access.NotFound {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			if slices.ContainsFunc(other.prefixes, func(p netip.Prefix) bool { return p.Contains(a.IP) }) {
-				a.AmbiguousOn = id
-				return nil
-			}
-		}
 	}
-	return nil
+	for _, text := range list(v.Properties.AddressPrefix, v.Properties.AddressPrefixes) {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return s, unreadable(id)
+		}
+		s.prefixes = append(s.prefixes, p)
+	}
+	return s, nil
 }

@@ -26,7 +26,8 @@ import (
 // service names a time; the SDK's own default is 30 s.
 const pollEvery = time.Second
 
-// Network implements the broker's Groups, GroupLister and Machines.
+// Network implements the broker's Groups, GroupLister, Machines, MachineLister
+// and Neighbourhood.
 type Network struct {
 	cred  azcore.TokenCredential
 	opts  *arm.ClientOptions
@@ -39,11 +40,13 @@ type Network struct {
 
 // clients are the SDK's clients of one subscription.
 type clients struct {
-	groups  *armnetwork.SecurityGroupsClient
-	rules   *armnetwork.SecurityRulesClient
-	nics    *armnetwork.InterfacesClient
-	subnets *armnetwork.SubnetsClient
-	vms     *armcompute.VirtualMachinesClient
+	groups    *armnetwork.SecurityGroupsClient
+	rules     *armnetwork.SecurityRulesClient
+	nics      *armnetwork.InterfacesClient
+	networks  *armnetwork.VirtualNetworksClient
+	subnets   *armnetwork.SubnetsClient
+	balancers *armnetwork.LoadBalancersClient
+	vms       *armcompute.VirtualMachinesClient
 }
 
 // New makes a Network for the credential and the cloud of the options.
@@ -69,12 +72,14 @@ func (n *Network) of(subscription string) (*clients, error) {
 		return c, nil
 	}
 	var c clients
-	var errs [5]error
+	var errs [7]error
 	c.groups, errs[0] = armnetwork.NewSecurityGroupsClient(subscription, n.cred, n.opts)
 	c.rules, errs[1] = armnetwork.NewSecurityRulesClient(subscription, n.cred, n.opts)
 	c.nics, errs[2] = armnetwork.NewInterfacesClient(subscription, n.cred, n.opts)
 	c.subnets, errs[3] = armnetwork.NewSubnetsClient(subscription, n.cred, n.opts)
 	c.vms, errs[4] = armcompute.NewVirtualMachinesClient(subscription, n.cred, n.opts)
+	c.networks, errs[5] = armnetwork.NewVirtualNetworksClient(subscription, n.cred, n.opts)
+	c.balancers, errs[6] = armnetwork.NewLoadBalancersClient(subscription, n.cred, n.opts)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}

@@ -44,6 +44,11 @@ func (token) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Acces
 // what it answers.
 func azure(t *testing.T, spoil func(path string, body map[string]any)) (*resourcemanager.Server, *network.Network) {
 	t.Helper()
+	return azureOf(t, example(t), spoil)
+}
+
+func example(t *testing.T) resourcemanager.Topology {
+	t.Helper()
 	doc, err := os.ReadFile("../../../docs/examples/topology.json")
 	if err != nil {
 		t.Fatal(err)
@@ -52,6 +57,12 @@ func azure(t *testing.T, spoil func(path string, body map[string]any)) (*resourc
 	if err != nil {
 		t.Fatal(err)
 	}
+	return topology
+}
+
+// azureOf is azure over another topology.
+func azureOf(t *testing.T, topology resourcemanager.Topology, spoil func(path string, body map[string]any)) (*resourcemanager.Server, *network.Network) {
+	t.Helper()
 	var s *resourcemanager.Server
 	web := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if spoil == nil || r.Method != http.MethodGet {
@@ -69,6 +80,7 @@ func azure(t *testing.T, spoil func(path string, body map[string]any)) (*resourc
 		_ = json.NewEncoder(w).Encode(body)
 	}))
 	t.Cleanup(web.Close)
+	var err error
 	s, err = resourcemanager.New(resourcemanager.Config{
 		Topology: topology, BaseURL: web.URL, Logger: slog.New(slog.DiscardHandler),
 		Verify: func(context.Context, string, string) error { return nil },
