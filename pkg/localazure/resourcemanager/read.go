@@ -16,6 +16,7 @@ var readOnly = []string{
 	network + "/networkInterfaces",
 	network + "/virtualNetworks",
 	network + "/virtualNetworks/subnets",
+	network + "/loadBalancers",
 }
 
 // kinds are all types that are imitated.

@@ -1,8 +1,9 @@
 // Package resourcemanager stands in for Azure Resource Manager on a machine
-// without Azure: virtual machines, network interfaces, virtual networks, and
-// network security groups with their long-running writes, in the JSON of
-// Microsoft.Network 2025-05-01 and Microsoft.Compute 2026-04-01. Unmodified
-// armnetwork and armcompute clients work against it.
+// without Azure: virtual machines, network interfaces, virtual networks with
+// their peerings, load balancers, and network security groups with their
+// long-running writes, in the JSON of Microsoft.Network 2025-05-01 and
+// Microsoft.Compute 2026-04-01. Unmodified armnetwork and armcompute clients work
+// against it.
 //
 // It refuses what Azure refuses, with Azure's codes and, where they are on public
 // record, its words. It differs where it must: one subscription and one resource
@@ -62,7 +63,7 @@ type Server struct {
 	faults *fault.Injector
 
 	mu         sync.Mutex
-	resources  map[string]object // machines, interfaces, networks and subnets, by key
+	resources  map[string]object // all but network security groups, by key
 	groups     map[string]*group // network security groups, by key
 	operations operations
 	buckets    buckets
@@ -107,9 +108,10 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// SetResource adds or replaces a machine, interface, network or subnet, given as
-// Resource Manager would answer it: "id" and "properties" are needed, "name" and
-// "type" follow from the id. Nothing checks that what it refers to exists.
+// SetResource adds or replaces a machine, interface, network, subnet or load
+// balancer, given as Resource Manager would answer it: "id" and "properties" are
+// needed, "name" and "type" follow from the id. Nothing checks that what it refers
+// to exists.
 func (s *Server) SetResource(body json.RawMessage) error {
 	o, ok := decodeObject(body)
 	if !ok {

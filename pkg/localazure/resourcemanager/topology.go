@@ -19,10 +19,11 @@ type Topology struct {
 	Subscription  string `json:"subscription"`
 	ResourceGroup string `json:"resourceGroup"`
 	// Location is an Azure region, such as westeurope.
-	Location              string  `json:"location"`
-	NetworkSecurityGroups []Group `json:"networkSecurityGroups"`
-	VirtualNetworks       []VNet  `json:"virtualNetworks"`
-	VirtualMachines       []VM    `json:"virtualMachines"`
+	Location              string         `json:"location"`
+	NetworkSecurityGroups []Group        `json:"networkSecurityGroups"`
+	VirtualNetworks       []VNet         `json:"virtualNetworks"`
+	LoadBalancers         []LoadBalancer `json:"loadBalancers,omitempty"`
+	VirtualMachines       []VM           `json:"virtualMachines"`
 }
 
 // Group is a network security group with its customer's rules.
@@ -40,9 +41,10 @@ type Rule struct {
 
 // VNet is a virtual network with its subnets.
 type VNet struct {
-	Name            string   `json:"name"`
-	AddressPrefixes []string `json:"addressPrefixes"`
-	Subnets         []Subnet `json:"subnets"`
+	Name            string    `json:"name"`
+	AddressPrefixes []string  `json:"addressPrefixes"`
+	Subnets         []Subnet  `json:"subnets"`
+	Peerings        []Peering `json:"peerings,omitempty"`
 }
 
 // Subnet is a subnet; NetworkSecurityGroup names its group, "" for none.
@@ -61,12 +63,16 @@ type VM struct {
 }
 
 // NIC is a network interface; its addresses, the first of them primary, lie in
-// one subnet, "vnet/subnet". NetworkSecurityGroup names its group, "" for none.
+// one subnet, "vnet/subnet". NetworkSecurityGroup names its group, "" for none. The
+// primary address is in the backend pools and has the inbound NAT rules, each
+// "loadBalancer/name".
 type NIC struct {
 	Name                 string   `json:"name"`
 	Subnet               string   `json:"subnet"`
 	Addresses            []string `json:"addresses"`
 	NetworkSecurityGroup string   `json:"networkSecurityGroup,omitempty"`
+	BackendPools         []string `json:"backendPools,omitempty"`
+	NATRules             []string `json:"inboundNatRules,omitempty"`
 }
 
 // ParseTopology reads a topology from JSON. Members that are unknown, names that
@@ -117,6 +123,16 @@ func (s *Server) load(t Topology) error {
 	for _, v := range t.VirtualNetworks {
 		if err := s.loadNetwork(t, v); err != nil {
 			return fmt.Errorf("virtual network %s: %w", v.Name, err)
+		}
+	}
+	for _, v := range t.VirtualNetworks {
+		if err := s.loadPeerings(t, v); err != nil {
+			return fmt.Errorf("virtual network %s: %w", v.Name, err)
+		}
+	}
+	for _, b := range t.LoadBalancers {
+		if err := s.loadBalancer(t, b); err != nil {
+			return fmt.Errorf("load balancer %s: %w", b.Name, err)
 		}
 	}
 	used := map[string]bool{} // addresses, by network
@@ -258,13 +274,19 @@ func (s *Server) loadNIC(t Topology, nic NIC, vmID string, primary bool, used ma
 			version = "IPv6"
 		}
 		name := fmt.Sprintf("ipconfig%d", i+1)
+		properties := object{
+			"privateIPAddress": a, "privateIPAddressVersion": version, "privateIPAllocationMethod": "Dynamic",
+			"primary": i == 0, "provisioningState": "Succeeded", "subnet": object{"id": subnetID},
+		}
+		if i == 0 {
+			if err := t.balance(nic, properties); err != nil {
+				return "", err
+			}
+		}
 		configurations = append(configurations, object{
 			"name": name, "id": id + "/ipConfigurations/" + name, "type": network + "/networkInterfaces/ipConfigurations",
-			"etag": stableETag(id),
-			"properties": object{
-				"privateIPAddress": a, "privateIPAddressVersion": version, "privateIPAllocationMethod": "Dynamic",
-				"primary": i == 0, "provisioningState": "Succeeded", "subnet": object{"id": subnetID},
-			}})
+			"etag": stableETag(id), "properties": properties,
+		})
 	}
 	properties := object{
 		"ipConfigurations": configurations, "primary": primary, "virtualMachine": object{"id": vmID},
@@ -314,61 +336,4 @@ func (s *Server) insert(id, location string, properties object) error {
 		o["location"] = location
 	}
 	return s.put(id, o)
-}
-
-func prefixesOf(values []string) ([]netip.Prefix, error) {
-	if len(values) == 0 {
-		return nil, errors.New("it has no address prefix")
-	}
-	var out []netip.Prefix
-	for _, v := range values {
-		p, err := netip.ParsePrefix(v)
-		if err != nil || p != p.Masked() {
-			return nil, fmt.Errorf("%q is no address prefix", v)
-		}
-		out = append(out, p)
-	}
-	return out, nil
-}
-
-func within(p netip.Prefix, space []netip.Prefix) bool {
-	for _, s := range space {
-		if s.Bits() <= p.Bits() && s.Contains(p.Addr()) {
-			return true
-		}
-	}
-	return false
-}
-
-// stableID gives a GUID that stays the same from one start to the next.
-func stableID(id string) string {
-	return uuid.NewSHA1(uuid.NameSpaceURL, []byte(key(id))).String()
-}
-
-func stableETag(id string) string { return `W/"` + stableID(id+"#etag") + `"` }
-
-func tags(in map[string]string) object {
-	out := object{}
-	for k, v := range in {
-		out[k] = v
-	}
-	return out
-}
-
-func toAny(list []string) []any {
-	out := make([]any, len(list))
-	for i, s := range list {
-		out[i] = s
-	}
-	return out
-}
-
-// deepCopy copies a JSON object, so that two servers share nothing, with its
-// numbers as json.Number.
-func deepCopy(o object) (object, bool) {
-	data, err := json.Marshal(o)
-	if err != nil {
-		return nil, false
-	}
-	return decodeObject(data)
 }
