@@ -86,6 +86,11 @@ func (n *Network) inventory(ctx context.Context, c *clients, start time.Time, su
 		for _, s := range v.Properties.Subnets {
 			put(subnetsBy, value(s.ID), s, subnetOf)
 		}
+		if id, err := access.ParseResourceID(value(v.ID)); err == nil {
+			if around, err := vnetOf(id, v); err == nil {
+				n.snap.keep(id, start, around)
+			}
+		}
 	}
 	for _, v := range groups {
 		put(groupsBy, string(v.ID), v, func(_ access.ResourceID, v nsg.Group) (nsg.Group, error) { return v, nil })
