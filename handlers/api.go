@@ -44,12 +44,17 @@ func NewAccessAPI(p APIParts) (*AccessAPI, error) {
 	if p.Requests == nil || p.Views == nil || p.Policies == nil || p.Identities == nil || p.Log == nil {
 		return nil, errors.New("handlers: the access API lacks a part")
 	}
+	return newAPI(p)
+}
+
+func newAPI(p APIParts) (*AccessAPI, error) {
 	a := &AccessAPI{APIParts: p, routes: http.NewServeMux(), methods: map[string][]string{}}
 	a.on("GET /api/me", a.me)
 	a.requestRoutes()
 	a.policyRoutes()
-	a.document("/api/schemas/access-request", "application/schema+json", accessjson.RequestSchema())
-	a.document("/api/schemas/access-policy", "application/schema+json", accessjson.PolicySchema())
+	a.document("/api/openapi.json", "application/json", openAPI)
+	a.document("/api/schemas/access-request", "application/schema+json", func() (json.RawMessage, error) { return accessjson.RequestSchema(), nil })
+	a.document("/api/schemas/access-policy", "application/schema+json", func() (json.RawMessage, error) { return accessjson.PolicySchema(), nil })
 	for pattern, known := range a.methods {
 		a.routes.HandleFunc(pattern, methods(strings.Join(known, ", ")))
 	}
@@ -93,10 +98,15 @@ func (a *AccessAPI) on(pattern string, do action) {
 }
 
 // document serves a document that needs no token.
-func (a *AccessAPI) document(at, contentType string, data []byte) {
+func (a *AccessAPI) document(at, contentType string, get func() (json.RawMessage, error)) {
 	a.methods[at] = []string{http.MethodGet, http.MethodHead}
-	a.routes.HandleFunc("GET "+at, func(w http.ResponseWriter, _ *http.Request) {
-		write(w, http.StatusOK, contentType, json.RawMessage(data))
+	a.routes.HandleFunc("GET "+at, func(w http.ResponseWriter, r *http.Request) {
+		data, err := get()
+		if err != nil {
+			a.problem(w, r, err)
+			return
+		}
+		write(w, http.StatusOK, contentType, data)
 	})
 }
 
