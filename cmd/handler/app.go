@@ -102,7 +102,7 @@ func wire(cfg config.Config, p parts, clock broker.Clock, log *slog.Logger) (htt
 	}
 	enabler, err := broker.NewEnabler(broker.EnablePorts{
 		Policies: p.store, Lister: p.azure, Machines: p.azure, Groups: p.azure, Heads: p.store, Baselines: p.store,
-		Prompts: p.sender, Clock: clock, Token: uuid.NewString, Log: log,
+		Prompts: p.sender, Clock: clock, Token: uuid.NewString, Log: log, Neighbourhood: p.azure,
 	}, cfg.Rules)
 	if err != nil {
 		return nil, err

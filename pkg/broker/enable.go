@@ -28,6 +28,8 @@ type EnablePorts struct {
 	Clock     Clock
 	Token     func() string
 	Log       *slog.Logger
+	// Neighbourhood is for Plan alone.
+	Neighbourhood Neighbourhood
 }
 
 // Enabler keeps the baselines on record in step with the policies: which ports
@@ -40,7 +42,7 @@ type Enabler struct {
 // NewEnabler makes an Enabler; every port is required.
 func NewEnabler(p EnablePorts, rules nsg.Settings) (*Enabler, error) {
 	if p.Policies == nil || p.Lister == nil || p.Machines == nil || p.Groups == nil || p.Heads == nil || p.Baselines == nil ||
-		p.Prompts == nil || p.Clock == nil || p.Token == nil || p.Log == nil {
+		p.Prompts == nil || p.Clock == nil || p.Token == nil || p.Log == nil || p.Neighbourhood == nil {
 		return nil, errors.New("broker: a port of the enabler is missing")
 	}
 	return &Enabler{EnablePorts: p, rules: rules}, rules.Validate()

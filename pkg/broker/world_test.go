@@ -94,7 +94,7 @@ func newWorld(t *testing.T) *world {
 	must()
 	w.enabler, err = broker.NewEnabler(broker.EnablePorts{
 		Policies: w.store, Lister: w.azure, Machines: w.azure, Groups: w.azure, Heads: w.store, Baselines: w.store,
-		Prompts: w.bus, Clock: clock, Token: token, Log: log,
+		Prompts: w.bus, Clock: clock, Token: token, Log: log, Neighbourhood: w.azure,
 	}, rules)
 	must()
 	w.scanner, err = broker.NewScanner(broker.ScanPorts{

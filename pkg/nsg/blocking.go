@@ -28,9 +28,10 @@ func (s Settings) Blocking(g Group, row access.Baseline, sources []netip.Prefix)
 	return out
 }
 
-// FreeInBand counts the priorities of the band that no inbound rule of the
-// group has.
+// FreeInBand counts the priorities of the band that no rule of the customer's
+// has taken.
 func (s Settings) FreeInBand(g Group) int {
+	g.Rules = slices.DeleteFunc(slices.Clone(g.Rules), s.Owns)
 	used := inboundPriorities(g)
 	n := 0
 	for p := s.Band.Low; p <= s.Band.High; p++ {

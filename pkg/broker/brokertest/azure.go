@@ -21,6 +21,8 @@ type Azure struct {
 	version  int
 	Machines map[access.ResourceID]broker.Machine
 	groups   map[access.ResourceID]nsg.Group
+	// Around is what stands around every machine.
+	Around broker.Surroundings
 	// Locked makes a DELETE fail as under a CanNotDelete lock, ReadOnly every
 	// write as under a ReadOnly lock.
 	Locked, ReadOnly bool
@@ -76,6 +78,12 @@ func (a *Azure) Machine(_ context.Context, vm access.ResourceID, _ time.Time) (m
 		return nil
 	})
 	return m, err
+}
+
+// Surroundings implements broker.Neighbourhood.
+func (a *Azure) Surroundings(context.Context, broker.Machine, time.Time) (s broker.Surroundings, err error) {
+	err = a.do(func() error { s = a.Around; return nil })
+	return s, err
 }
 
 // Group implements broker.Groups.
