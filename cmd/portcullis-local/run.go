@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 
 type runOptions struct {
 	app, dir, envFile, topology, entities, policy, log string
+	client                                             string
 	freePorts                                          bool
 	latency                                            time.Duration
 	settings                                           []string
@@ -40,6 +42,7 @@ func runCommand() *cobra.Command {
 	f.StringVar(&o.entities, "entities", "infra/entities.json", "the queues there are")
 	f.StringVar(&o.policy, "policy", "", "an access policy to apply at the start")
 	f.StringVar(&o.log, "log", "", "where the handler's and the host's lines go (default: <dir>/log)")
+	f.StringVar(&o.client, "client-address", "203.0.113.7", "where callers seem to come from: loopback is in no policy")
 	f.BoolVar(&o.freePorts, "free-ports", false, "take free ports instead of the fixed ones")
 	f.DurationVar(&o.latency, "latency", time.Second, "how long a write of a network security group takes")
 	f.StringArrayVar(&o.settings, "set", nil, "an app setting, NAME=value; may be given more than once")
@@ -63,6 +66,10 @@ func run(ctx context.Context, o runOptions, out io.Writer) error {
 		}
 		settings[name] = value
 	}
+	client, err := netip.ParseAddr(o.client)
+	if err != nil {
+		return fmt.Errorf("--client-address: %w", err)
+	}
 	if err := os.MkdirAll(o.dir, 0o700); err != nil {
 		return err
 	}
@@ -80,7 +87,7 @@ func run(ctx context.Context, o runOptions, out io.Writer) error {
 	}
 	stack, err := localazure.Start(ctx, localazure.Config{
 		Dir: o.dir, AppRoot: o.app, Topology: topology, Entities: entities, Ports: ports,
-		OperationLatency: o.latency, Settings: settings, Stdout: log,
+		OperationLatency: o.latency, ClientAddress: client, Settings: settings, Stdout: log,
 		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {
@@ -158,7 +165,8 @@ func describe(out io.Writer, o runOptions, env map[string]string) {
   Environment        %s   (set -a; . %s; set +a)
   Log                %s
 
-Ask for access, from another shell:
+Open %s in a browser, and sign in as whoever you like; or ask for
+access from another shell:
 
   curl -s -H "Authorization: Bearer $(bin/portcullis-local token --env-file %s --as alice@contoso.com)" \
     -H 'Content-Type: application/json' %s/api/access-requests -d '{
@@ -169,5 +177,5 @@ Ask for access, from another shell:
 
 Ctrl-C stops everything.
 `, env["SERVICEBUS_FULLY_QUALIFIED_NAMESPACE"], env["AZURE_TABLES_ENDPOINT"], env["ARM_ENDPOINT"], env["PORTCULLIS_ISSUER"],
-		env["FUNCTIONS_ENDPOINT"], o.envFile, o.envFile, o.log, o.envFile, env["FUNCTIONS_ENDPOINT"], env["AZURE_SUBSCRIPTION_ID"])
+		env["FUNCTIONS_ENDPOINT"], o.envFile, o.envFile, o.log, env["FUNCTIONS_ENDPOINT"], o.envFile, env["FUNCTIONS_ENDPOINT"], env["AZURE_SUBSCRIPTION_ID"])
 }

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -45,6 +46,9 @@ const (
 	sasKeyName = "RootManageSharedAccessKey"
 )
 
+// appRoles are those of the app registration: the sign-in page offers them.
+var appRoles = []string{"Access.Request", "Access.RequestForOthers", "Access.ReadAll", "Portcullis.Administer"}
+
 // Ports are the loopback ports of the stack; 0 takes a free one.
 type Ports struct{ ServiceBus, Tables, ResourceManager, Identity, ManagedIdentity, Functions int }
 
@@ -64,6 +68,9 @@ type Config struct {
 	Ports              Ports
 	// OperationLatency is how long a Resource Manager write takes.
 	OperationLatency time.Duration
+	// ClientAddress is where the function app's callers seem to come from; invalid
+	// leaves them their loopback address.
+	ClientAddress netip.Addr
 	// Settings are app settings that go to the handler besides the stack's own.
 	Settings map[string]string
 	// Stdout takes the handler's and the host's lines.
@@ -337,6 +344,10 @@ func (b *builder) host(ctx context.Context) error {
 			_, _, err := jwt.NewParser().ParseUnverified(token, claims) // verified the line before
 			return claims, err
 		},
+		ClientAddress: b.cfg.ClientAddress,
+		SignIn: &functionshost.SignIn{Roles: appRoles, Mint: func(_ context.Context, name string, roles []string) (string, error) {
+			return b.Identity.Mint(identity.UserToken{Name: name, Audience: Audience, Roles: roles})
+		}},
 		Stdout: b.cfg.Stdout, Logger: b.cfg.Logger,
 	})
 	if err != nil {

@@ -39,8 +39,8 @@ func stripPrincipal(header http.Header) {
 
 // authenticate plays App Service Authentication with the action AllowAnonymous:
 // a bearer token that Verify accepts adds the principal headers, one that it
-// refuses ends the request with 401, and a request without one goes on
-// unauthenticated. The Authorization header stays either way. It reports
+// refuses ends the request with 401, and a request without one goes on as whoever
+// its cookie says is signed in, or unauthenticated. The Authorization header stays either way. It reports
 // whether the request may go on.
 func (h *Host) authenticate(w http.ResponseWriter, r *http.Request) bool {
 	stripPrincipal(r.Header)
@@ -49,7 +49,7 @@ func (h *Host) authenticate(w http.ResponseWriter, r *http.Request) bool {
 	}
 	values := r.Header.Values("Authorization")
 	if len(values) == 0 {
-		return true
+		return h.byCookie(w, r)
 	}
 	scheme, token, _ := strings.Cut(strings.TrimSpace(values[0]), " ")
 	bearer := strings.EqualFold(scheme, "Bearer")
@@ -72,6 +72,21 @@ func (h *Host) authenticate(w http.ResponseWriter, r *http.Request) bool {
 		w.WriteHeader(http.StatusInternalServerError)
 		return false
 	}
+	return true
+}
+
+// byCookie adds the headers of the session that the request's cookie names.
+func (h *Host) byCookie(w http.ResponseWriter, r *http.Request) bool {
+	_, who, ok := h.signIns.find(r)
+	if !ok {
+		return true
+	}
+	if err := setPrincipal(r.Header, who.claims); err != nil {
+		h.log.Error("encoding the client principal", "error", err)
+		w.WriteHeader(http.StatusInternalServerError)
+		return false
+	}
+	r.Header.Set(easyAuthToken, who.token)
 	return true
 }
 

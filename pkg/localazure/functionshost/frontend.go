@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -32,6 +33,11 @@ func (h *Host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case StatsPath:
 		h.serveStats(w, r)
+		return
+	}
+	h.vouch(r)
+	if h.cfg.SignIn != nil && h.cfg.Verify != nil && strings.HasPrefix(r.URL.Path, "/.auth/") {
+		h.serveSignIn(w, r)
 		return
 	}
 	if !h.authenticate(w, r) {
@@ -77,6 +83,21 @@ func (h *Host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		h.serveFunction(w, r, f, params, strike)
 	}
+}
+
+// forwardedFor is where the front end says whom it took the connection from.
+const forwardedFor = "X-Forwarded-For"
+
+// vouch appends the caller's address and port to what the caller sent, as App
+// Service does (docs: "Use X-Forwarded-For"): the last element alone is true.
+func (h *Host) vouch(r *http.Request) {
+	from := r.RemoteAddr
+	if h.cfg.ClientAddress.IsValid() {
+		if peer, err := netip.ParseAddrPort(from); err == nil {
+			from = netip.AddrPortFrom(h.cfg.ClientAddress, peer.Port()).String()
+		}
+	}
+	r.Header.Set(forwardedFor, strings.Join(append(r.Header.Values(forwardedFor), from), ", "))
 }
 
 // serveHomepage answers / as the host does where no function has it.

@@ -55,6 +55,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -89,6 +90,11 @@ type Config struct {
 	// Verify checks a bearer token and returns its claims. Where it is nil,
 	// Easy Auth is off.
 	Verify func(ctx context.Context, token string) (map[string]any, error)
+	// ClientAddress is the address that callers seem to have, in place of their
+	// own, which on one machine is loopback; invalid leaves it their own.
+	ClientAddress netip.Addr
+	// SignIn serves /.auth/, which takes Verify too; nil leaves it out.
+	SignIn *SignIn
 	// Stdout receives the handler's output and one line per invocation; nil
 	// discards them.
 	Stdout io.Writer
@@ -116,6 +122,7 @@ type Host struct {
 	proxy     http.Handler // forwards to the handler
 	calls     background   // invocations started by the admin endpoint
 	faults    *fault.Injector
+	signIns   signIns
 	counts    counters
 	running   atomic.Bool     // Run was called
 	base      context.Context // Run's context, for calls; set before ready is closed

@@ -84,7 +84,10 @@ func runTestHost(root string) {
 }
 
 // echoed is what the test handler says of itself.
-type echoed struct{ Pid int }
+type echoed struct {
+	Pid                              int
+	Path, Token, Principal, From, By string
+}
 
 func echo(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
@@ -95,7 +98,10 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/api/teapot" {
 		w.WriteHeader(http.StatusTeapot)
 	}
-	_ = json.NewEncoder(w).Encode(echoed{Pid: os.Getpid()})
+	_ = json.NewEncoder(w).Encode(echoed{
+		Pid: os.Getpid(), Path: r.URL.Path, Token: r.Header.Get(easyAuthToken), Principal: r.Header.Get("X-MS-CLIENT-PRINCIPAL-NAME"),
+		From: r.Header.Get(forwardedFor), By: r.Header.Get("Authorization"),
+	})
 }
 
 // app is a staged function app under test.

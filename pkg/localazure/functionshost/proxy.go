@@ -18,6 +18,10 @@ type proxyTarget struct {
 
 type proxyTargetKey struct{}
 
+// forwarded are the headers that httputil takes away and the real front end
+// leaves: an outsider can send them.
+var forwarded = []string{forwardedFor, "X-Forwarded-Host", "X-Forwarded-Proto"}
+
 // newProxy forwards requests to the handler: method, path, query, headers and
 // Host as they came. A streaming one passes every write on at once.
 func newProxy(streaming bool, log *slog.Logger) http.Handler {
@@ -27,6 +31,11 @@ func newProxy(streaming bool, log *slog.Logger) http.Handler {
 			p.Out.URL.Scheme, p.Out.URL.Host = "http", target.address
 			p.Out.URL.RawQuery = p.In.URL.RawQuery
 			p.Out.Host = p.In.Host
+			for _, name := range forwarded {
+				if values, ok := p.In.Header[name]; ok {
+					p.Out.Header[name] = values
+				}
+			}
 		},
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
 		ErrorHandler: func(_ http.ResponseWriter, r *http.Request, err error) {
