@@ -37,7 +37,9 @@ type Server struct {
 	log       *slog.Logger
 }
 
-// New makes a Server for the functions by name, passing everything else to web.
+// New makes a Server for the functions by name, passing everything else to web:
+// the host's readiness and health ping too, a GET of "/". Any status answers that,
+// so long as it comes at once.
 func New(functions map[string]Function, web http.Handler, log *slog.Logger) (*Server, error) {
 	if len(functions) == 0 || web == nil || log == nil {
 		return nil, errors.New("customhandler: functions, a web handler and a logger are required")
@@ -55,10 +57,6 @@ func New(functions map[string]Function, web http.Handler, log *slog.Logger) (*Se
 // application/json for a failure.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.recovered(r.Context(), w, r)
-	if r.URL.Path == "/" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
-		answer(w, http.StatusOK) // the host's readiness and health ping
-		return
-	}
 	// The host writes the name as it is; an encoded one is somebody else's.
 	name := strings.TrimPrefix(r.URL.EscapedPath(), "/")
 	if f, ok := s.functions[name]; ok {
