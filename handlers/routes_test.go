@@ -8,6 +8,9 @@ import (
 	"testing"
 )
 
+// rootRoute matches "/" alone: an empty template would not bind there.
+const rootRoute = "{root:maxlength(0)?}"
+
 // TestNoRouteReachesAFunction proves that the outside cannot forge a queue's
 // delivery: the host calls the handler at /<FunctionName>, so no HTTP route may
 // match that, in any case.
@@ -41,6 +44,9 @@ func TestNoRouteReachesAFunction(t *testing.T) {
 		}
 	}
 	for _, route := range routes {
+		if route == rootRoute {
+			continue // no name is empty
+		}
 		first, _, _ := strings.Cut(route, "/")
 		if strings.ContainsAny(first, "{}*") {
 			t.Errorf("route %q begins with a parameter, which could be a function's name", route)

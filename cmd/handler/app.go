@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/portcullis-access/portcullis/handlers"
+	"github.com/portcullis-access/portcullis/handlers/portal"
 	"github.com/portcullis-access/portcullis/internal/connect"
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/azure/network"
@@ -140,6 +141,10 @@ func wire(cfg config.Config, p parts, clock broker.Clock, log *slog.Logger) (htt
 	if err != nil {
 		return nil, err
 	}
+	page, err := portal.New()
+	if err != nil {
+		return nil, err
+	}
 	return customhandler.New(map[string]customhandler.Function{
 		"RequestAccess": request.Handle,
 		"ReconcileNsg":  handlers.ReconcileNsg(reconciler.Reconcile),
@@ -147,7 +152,7 @@ func wire(cfg config.Config, p parts, clock broker.Clock, log *slog.Logger) (htt
 		"Scan":          handlers.Timer(scanner.Scan),
 		"DeadRequest":   handlers.DeadRequest(dead),
 		"DeadReconcile": handlers.DeadReconcile(dead),
-	}, api, log)
+	}, page.Before(handlers.SameOrigin(api)), log)
 }
 
 // unplanned stands where the plan of a baseline goes.
