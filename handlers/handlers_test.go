@@ -35,6 +35,8 @@ type fake struct {
 	verifyErr error
 	dead      func() error
 	prompted  []access.ResourceID
+	started   []string
+	startErr  error
 }
 
 func (f *fake) Submit(_ context.Context, r access.Request) (access.Record, error) {
@@ -57,14 +59,19 @@ func (f *fake) Retry(_ context.Context, _ string, _ []byte, attempts int, at tim
 	return nil
 }
 
-func (f *fake) View(context.Context, access.RequestID) (access.Record, []access.Leg, error) {
+func (f *fake) Start(_ context.Context, id access.RequestID, enqueued time.Time) error {
+	f.started = append(f.started, string(id)+" "+enqueued.Format(time.RFC3339))
+	return f.startErr
+}
+
+func (f *fake) View(context.Context, access.RequestID) (access.Situation, error) {
 	if f.viewErr != nil {
-		return f.rec, nil, f.viewErr
+		return access.Situation{}, f.viewErr
 	}
 	if f.rec.ID == "" {
-		return f.rec, nil, access.Errorf(access.NotFound, "row_missing", "none")
+		return access.Situation{}, access.Errorf(access.NotFound, "row_missing", "none")
 	}
-	return f.rec, f.legs, nil
+	return access.Situation{Record: f.rec, Legs: f.legs}, nil
 }
 
 func (f *fake) Verify(context.Context, *http.Request) (access.Caller, error) {
@@ -77,12 +84,39 @@ func (f *fake) Verify(context.Context, *http.Request) (access.Caller, error) {
 	return f.caller, nil
 }
 
+func TestAMessageThatNamesAStartOnlyMakesTheBrokerLook(t *testing.T) {
+	id := access.NewRequestID(handlers.QueueSender(), "1")
+	for name, c := range map[string]struct {
+		property string
+		err      error
+		want     int
+	}{
+		"a start": {string(id), nil, 1}, "it fails": {string(id), access.Errorf(access.Unavailable, "x", "x"), 1}, "no id": {"x", nil, 0},
+	} {
+		f := &fake{startErr: c.err}
+		// The body is for people: whatever it says, no request is made of it.
+		in := messageWith(t, good, "m", map[string]any{broker.StartProperty: c.property})
+		if err := request(t, f).Handle(t.Context(), in); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if len(f.started) != c.want || len(f.got)+len(f.malformed)+len(f.rejected)+len(f.retried) != 0 {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+}
+
 func message(t *testing.T, body, id string, attempts string) customhandler.Invocation {
 	t.Helper()
-	meta := map[string]any{"MessageId": `"` + id + `"`}
+	properties := map[string]any{}
 	if attempts != "" {
-		meta["ApplicationProperties"] = map[string]any{broker.AttemptsProperty: json.RawMessage(attempts)}
+		properties[broker.AttemptsProperty] = json.RawMessage(attempts)
 	}
+	return messageWith(t, body, id, properties)
+}
+
+func messageWith(t *testing.T, body, id string, properties map[string]any) customhandler.Invocation {
+	t.Helper()
+	meta := map[string]any{"MessageId": `"` + id + `"`, "ApplicationProperties": properties}
 	data, err := json.Marshal(map[string]any{"Data": map[string]any{"msg": base64.StdEncoding.EncodeToString([]byte(body))}, "Metadata": meta})
 	if err != nil {
 		t.Fatal(err)

@@ -29,6 +29,7 @@ const (
 type Requests interface {
 	Submit(ctx context.Context, req access.Request) (access.Record, error)
 	RefuseMalformed(ctx context.Context, sender access.Sender, messageID, bodyHash string, cause error) (access.RequestID, error)
+	Start(ctx context.Context, id access.RequestID, enqueued time.Time) error
 }
 
 // QueueSender is who a message on access-requests comes from, as far as
@@ -58,6 +59,10 @@ func NewRequestAccess(requests Requests, outbox broker.Outbox, clock broker.Cloc
 // and completed; what may succeed later is sent again with a delay, because the
 // host would deliver it again at once. Safe to repeat.
 func (h *RequestAccess) Handle(ctx context.Context, in customhandler.Invocation) error {
+	if name := in.Property(broker.StartProperty); name != "" {
+		h.start(ctx, name, in)
+		return nil
+	}
 	hash := accessjson.Hash(in.Data)
 	req, err := queueRequest(in, hash)
 	var id access.RequestID
@@ -86,6 +91,18 @@ func (h *RequestAccess) Handle(ctx context.Context, in customhandler.Invocation)
 	return nil
 }
 
+// start begins a scheduled request. What cannot be started now is left to Sweep,
+// which looks every minute.
+func (h *RequestAccess) start(ctx context.Context, name string, in customhandler.Invocation) {
+	id, err := access.ParseRequestID(name)
+	if err == nil {
+		err = h.requests.Start(ctx, id, in.EnqueuedTime())
+	}
+	if err != nil {
+		h.log.WarnContext(ctx, "not started", "request", id, "messageId", in.MessageID(), "error", err)
+	}
+}
+
 func queueRequest(in customhandler.Invocation, hash string) (access.Request, error) {
 	m, err := accessjson.DecodeRequest(in.Data)
 	if err != nil {
@@ -104,7 +121,7 @@ func queueRequest(in customhandler.Invocation, hash string) (access.Request, err
 	}
 	return access.Request{
 		ClientID: m.ID, Requestor: access.Requestor{Name: m.Requestor, Asserted: true}, RequestedBy: QueueSender(),
-		Justification: m.Justification, Ticket: m.Ticket, Ports: m.Ports, BodyHash: hash,
+		Justification: m.Justification, Ticket: m.Ticket, Ports: m.Ports, StartTime: m.StartTime, BodyHash: hash,
 	}, nil
 }
 

@@ -83,20 +83,31 @@ type parts struct {
 
 func wire(cfg config.Config, p parts, clock broker.Clock, log *slog.Logger) (http.Handler, error) {
 	submitter, err := broker.NewSubmitter(broker.SubmitPorts{
-		Policies: p.store, Requests: p.store, Ledger: p.store, Machines: p.azure, Prompts: p.sender, Clock: clock, Token: uuid.NewString,
-	}, broker.SubmitSettings{ShortestDuration: cfg.ShortestDuration, OpenWithin: cfg.OpenWithin, SnapshotAge: cfg.SnapshotAge})
+		Policies: p.store, Requests: p.store, Files: p.store, Marks: p.store, Index: p.store, Starts: p.store, Events: p.store, Lockdowns: p.store,
+		Ledger: p.store, Machines: p.azure, Prompts: p.sender, StartPrompts: p.sender, Clock: clock, Token: uuid.NewString,
+	}, broker.SubmitSettings{
+		ShortestDuration: cfg.ShortestDuration, OpenWithin: cfg.OpenWithin, SnapshotAge: cfg.SnapshotAge,
+		MaxLiveGrants: cfg.MaxLiveGrants, MaxRequestsPerHour: cfg.MaxRequestsPerHour,
+	})
 	if err != nil {
 		return nil, err
 	}
 	reconciler, err := broker.NewReconciler(broker.ReconcilePorts{
-		Ledger: p.store, Legs: p.store, Ended: p.store, Baselines: p.store, Events: p.store, Machines: p.azure, Groups: p.azure, Prompts: p.sender,
+		Ledger: p.store, Legs: p.store, Files: p.store, Policies: p.store, Lockdowns: p.store, Baselines: p.store, Events: p.store, Machines: p.azure, Groups: p.azure, Prompts: p.sender,
 		Clock: clock, Token: uuid.NewString, Log: log,
 	}, cfg.Rules)
 	if err != nil {
 		return nil, err
 	}
+	lockdown, err := broker.NewLockdownDesk(broker.LockdownPorts{
+		Lockdowns: p.store, Heads: p.store, Ledger: p.store, Legs: p.store, Prompts: p.sender, History: p.store, Clock: clock, Token: uuid.NewString,
+	})
+	if err != nil {
+		return nil, err
+	}
 	sweeper, err := broker.NewSweeper(broker.SweepPorts{
 		Heads: p.store, Pending: p.store, Prompts: p.sender, Clock: clock, Log: log, Resume: submitter.Resume, Reconcile: reconciler.Reconcile,
+		Starts: p.store, Start: submitter.Start, Lockdown: lockdown.Tell,
 	})
 	if err != nil {
 		return nil, err
@@ -119,7 +130,7 @@ func wire(cfg config.Config, p parts, clock broker.Clock, log *slog.Logger) (htt
 	if err != nil {
 		return nil, err
 	}
-	viewer, err := broker.NewViewer(p.store, p.store, p.store)
+	viewer, err := broker.NewViewer(p.store, p.store, p.store, clock)
 	if err != nil {
 		return nil, err
 	}

@@ -24,13 +24,21 @@ const (
 
 	EventPolicyChanged EventKind = "PolicyChanged" // a policy was stored
 	EventPolicyRemoved EventKind = "PolicyRemoved" // a policy was disabled, to be removed
+
+	EventStarted    EventKind = "Started"    // the time of a scheduled request came, and it was let in
+	EventNotStarted EventKind = "NotStarted" // the time of a scheduled request came, and it was not let in
+	EventRevoked    EventKind = "Revoked"    // somebody ended grants before their time
+	EventExtended   EventKind = "Extended"   // another request takes over grants of this one
+
+	EventLockedDown     EventKind = "LockedDown"     // every door is to be shut, and kept shut
+	EventLockdownLifted EventKind = "LockdownLifted" // requests are taken again
 )
 
 // Event is one decision or change, written once and never altered. Audit,
 // history and outgoing events are readers of these rows.
 type Event struct {
-	// Subject is the id of the request it belongs to, or an NSG's resource id
-	// for what happens outside any request.
+	// Subject is the id of the request it belongs to, or a resource id, or
+	// "lockdown", for what happens outside any request.
 	Subject string    `json:"subject"`
 	Kind    EventKind `json:"kind"`
 	At      time.Time `json:"at"`

@@ -17,6 +17,8 @@ type Grant struct {
 	Protocol Protocol     `json:"protocol"`
 	Source   netip.Prefix `json:"source"`
 	EndTime  time.Time    `json:"endTimeUtc"`
+	// Since is when the door was first to be opened, before all extensions.
+	Since time.Time `json:"since,omitzero"`
 	// PolicyScope and PolicyVersion name the policy that allowed it.
 	PolicyScope   ResourceID `json:"policyScope"`
 	PolicyVersion string     `json:"policyVersion"`
@@ -71,7 +73,10 @@ type Leg struct {
 }
 
 // Key names the leg among those of its NSG.
-func (l Leg) Key() string { return fmt.Sprintf("%s-%02d", l.Request, l.Grant) }
+func (l Leg) Key() string { return GrantKey(l.Request, l.Grant) }
+
+// GrantKey is the key of a grant's legs.
+func GrantKey(id RequestID, grant int) string { return fmt.Sprintf("%s-%02d", id, grant) }
 
 // Live says whether the leg may still stand for an allow rule.
 func (l Leg) Live() bool { return l.State == LegOpening || l.State == LegOpen }
@@ -117,7 +122,8 @@ type GrantStatus struct {
 
 // StatusOf derives a grant's status from its legs as they now stand. It is
 // honest in both directions: Initiated only once every leg is open, Revoked or
-// Failed only once every leg has ended. A grant that is being closed keeps its
+// Failed only once every leg has ended. What somebody gave back before it opened
+// did not fail. A grant that is being closed keeps its
 // status and already carries the reason. No legs at all is Initiating: they
 // have not been written yet.
 func StatusOf(legs []Leg) GrantStatus {
@@ -149,7 +155,7 @@ func StatusOf(legs []Leg) GrantStatus {
 		s.OpenedAt = time.Time{}
 	}
 	switch {
-	case len(legs) > 0 && ended == len(legs) && opened:
+	case len(legs) > 0 && ended == len(legs) && (opened || s.Reason == UserRequested || s.Reason == RevokedByAdministrator):
 		s.Status = Revoked
 	case len(legs) > 0 && ended == len(legs):
 		s.Status = Failed

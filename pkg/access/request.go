@@ -70,8 +70,13 @@ type PortRequest struct {
 	Port     uint16        `json:"port"`
 	Protocol Protocol      `json:"protocol,omitempty"`
 	Source   netip.Prefix  `json:"source"`
-	Duration time.Duration `json:"duration,omitzero"` // from acceptance
+	Duration time.Duration `json:"duration,omitzero"` // from acceptance, or from the start
 	EndTime  time.Time     `json:"endTimeUtc,omitzero"`
+	// Since is when the door was first to be opened, and Replaces the key of the
+	// grant that is taken over; both of an extension alone. The policy's longest
+	// time counts from Since.
+	Since    time.Time `json:"since,omitzero"`
+	Replaces string    `json:"replaces,omitempty"`
 	// Path is the port's place in the request message, for violations.
 	Path string `json:"path,omitempty"`
 }
@@ -163,6 +168,15 @@ type Record struct {
 	DecidedAt time.Time `json:"decidedAt"`
 	Refusal   *Refusal  `json:"refusal,omitempty"`
 	Grants    []Grant   `json:"grants,omitempty"`
+}
+
+// Start is when its grants begin: at its start if it has one, else when it was
+// decided. What its policy says of durations counts from there.
+func (r Record) Start() time.Time {
+	if r.Request.StartTime.IsZero() {
+		return r.DecidedAt
+	}
+	return r.Request.StartTime
 }
 
 // Legs lists the legs of all grants, as they were when the request was

@@ -2,6 +2,7 @@ package accessjson_test
 
 import (
 	"bytes"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -43,6 +44,8 @@ var bad = []struct {
 	{"duration_and_end_time", "virtualMachines[0].ports[0]", swap(`"duration":"PT1H"`, `"duration":"PT1H","endTimeUtc":"2026-11-24T10:00:00Z"`), true},
 	{"duration_missing", "virtualMachines[0].ports[0]", swap(`,"duration":"PT1H"`, ``), true},
 	{"end_time_invalid", "virtualMachines[0].ports[0].endTimeUtc", swap(`"duration":"PT1H"`, `"endTimeUtc":"tomorrow"`), true},
+	{"start_time_invalid", "startTimeUtc", swap(`"id":"a-1"`, `"id":"a-1","startTimeUtc":"tomorrow"`), true},
+	{"source_missing", "virtualMachines[0].ports[0].allowedSourceAddressPrefix", swap(`"allowedSourceAddressPrefix":"203.0.113.7",`, ``), false},
 	{"too_many_ports", "virtualMachines", swap(`{"number":22`, strings.Repeat(`{"number":1,"allowedSourceAddressPrefix":"203.0.113.7","duration":"PT1H"},`, 500)+`{"number":22`), true},
 }
 
@@ -72,7 +75,7 @@ func valid(t testing.TB, s *jsonschema.Schema, doc string) bool {
 
 func TestAGoodRequestPassesDecoderAndSchema(t *testing.T) {
 	s := schema(t, accessjson.RequestSchema())
-	for _, doc := range []string{good, swap(`"duration":"PT1H"`, `"endTimeUtc":"2026-11-24T10:00:00+01:00"`), swap(`"protocol":"TCP",`, ""), swap("203.0.113.7", "2001:db8::/64")} {
+	for _, doc := range []string{good, swap(`"duration":"PT1H"`, `"endTimeUtc":"2026-11-24T10:00:00+01:00"`), swap(`"protocol":"TCP",`, ""), swap("203.0.113.7", "2001:db8::/64"), swap(`"id":"a-1"`, `"id":"a-1","startTimeUtc":"2026-11-24T10:00:00Z"`)} {
 		m, err := accessjson.DecodeRequest([]byte(doc))
 		if err != nil || len(m.Ports) != 1 || m.Ports[0].Port != 22 {
 			t.Errorf("%s: %+v, %v", doc, m, err)
@@ -101,6 +104,36 @@ func TestBadRequestsAreRefusedByNameAndPlace(t *testing.T) {
 	}
 	if _, err := accessjson.DecodeRequest(bytes.Repeat([]byte(" "), accessjson.MaxBody+1)); access.ReasonOf(err) != "body_too_large" {
 		t.Errorf("too large: %v", err)
+	}
+}
+
+func TestACallerMayLeaveTheSourceToTheirAddress(t *testing.T) {
+	doc := swap(`"allowedSourceAddressPrefix":"203.0.113.7",`, ``)
+	if !valid(t, schema(t, accessjson.RequestSchema()), doc) {
+		t.Error("the schema refuses it")
+	}
+	for address, want := range map[string]string{"203.0.113.9": "203.0.113.9/32", "::ffff:203.0.113.9": "203.0.113.9/32", "2001:db8::9": "2001:db8::9/128"} {
+		m, err := accessjson.DecodeCallersRequest([]byte(doc))
+		if err != nil || len(m.Sourceless) != 1 {
+			t.Fatalf("%+v, %v", m, err)
+		}
+		if err := m.FillSources(netip.MustParseAddr(address)); err != nil || m.Ports[0].Source.String() != want {
+			t.Errorf("%s: %s, %v", address, m.Ports[0].Source, err)
+		}
+	}
+	m, err := accessjson.DecodeCallersRequest([]byte(doc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.FillSources(netip.Addr{}); access.ReasonOf(err) != "source_missing" {
+		t.Errorf("no address: %v", err)
+	}
+	// What is named stays, and an empty source is not one left out.
+	if m, err := accessjson.DecodeCallersRequest([]byte(good)); err != nil || m.FillSources(netip.Addr{}) != nil || m.Ports[0].Source.String() != "203.0.113.7/32" {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if _, err := accessjson.DecodeCallersRequest([]byte(swap("203.0.113.7", ""))); access.ReasonOf(err) != "source_missing" {
+		t.Errorf("an empty source: %v", err)
 	}
 }
 

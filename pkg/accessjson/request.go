@@ -8,6 +8,7 @@ import (
 	_ "embed"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"strings"
 	"time"
@@ -40,7 +41,26 @@ func PolicySchema() []byte { return policySchema }
 // behind it yet.
 type Message struct {
 	ID, Requestor, Justification, Ticket string
+	StartTime                            time.Time // zero for at once
 	Ports                                []access.PortRequest
+	// Sourceless are the indexes of those ports that name no source.
+	Sourceless []int
+}
+
+// FillSources gives the ports without a source the caller's address. It refuses,
+// source_missing, where there are such ports and the address is not valid.
+func (m *Message) FillSources(caller netip.Addr) error {
+	f := &faults{}
+	for _, i := range m.Sourceless {
+		if !caller.IsValid() {
+			f.add(m.Ports[i].Path+".allowedSourceAddressPrefix", "source_missing", "no source is named, and your own address is not known here: name one")
+			continue
+		}
+		source, err := access.ParseSource(caller.Unmap().WithZone("").String())
+		f.err(m.Ports[i].Path+".allowedSourceAddressPrefix", err)
+		m.Ports[i].Source = source
+	}
+	return f.error("request_invalid", "the request message is not valid")
 }
 
 type requestDoc struct {
@@ -48,6 +68,7 @@ type requestDoc struct {
 	Requestor       *string  `json:"requestor"`
 	Justification   *string  `json:"justification"`
 	Ticket          *string  `json:"ticket"`
+	StartTime       *string  `json:"startTimeUtc"`
 	VirtualMachines *[]vmDoc `json:"virtualMachines"`
 }
 
@@ -66,14 +87,21 @@ type portDoc struct {
 
 var idPattern = regexp.MustCompile(`^[\x21-\x7e]{1,128}$`)
 
-// DecodeRequest reads a request message of at most MaxBody bytes. Its errors
-// are invalid_argument with every fault that was found, each at its place.
-func DecodeRequest(data []byte) (Message, error) {
+// DecodeRequest reads a request message of at most MaxBody bytes, in which every
+// port names its source. Its errors are invalid_argument with every fault that
+// was found, each at its place.
+func DecodeRequest(data []byte) (Message, error) { return decodeRequest(data, false) }
+
+// DecodeCallersRequest is DecodeRequest for a caller whose address is known: a
+// port may leave its source out, and is then named in Sourceless.
+func DecodeCallersRequest(data []byte) (Message, error) { return decodeRequest(data, true) }
+
+func decodeRequest(data []byte, mayLackSource bool) (Message, error) {
 	var doc requestDoc
 	if err := decode(data, MaxBody, &doc); err != nil {
 		return Message{}, err
 	}
-	f := &faults{}
+	f := &faults{mayLackSource: mayLackSource}
 	m := Message{
 		ID:            f.text("id", doc.ID, 128),
 		Requestor:     f.text("requestor", doc.Requestor, 256),
@@ -85,6 +113,9 @@ func DecodeRequest(data []byte) (Message, error) {
 	}
 	if doc.Requestor != nil && strings.TrimSpace(m.Requestor) == "" {
 		f.add("requestor", "requestor_missing", "requestor is empty")
+	}
+	if doc.StartTime != nil {
+		m.StartTime = f.time("startTimeUtc", "start_time_invalid", *doc.StartTime)
 	}
 	pairs := 0
 	if doc.VirtualMachines == nil || len(*doc.VirtualMachines) == 0 {
@@ -106,7 +137,21 @@ func DecodeRequest(data []byte) (Message, error) {
 	if err := f.error("request_invalid", "the request message is not valid"); err != nil {
 		return Message{}, err
 	}
+	for i, p := range m.Ports {
+		if !p.Source.IsValid() {
+			m.Sourceless = append(m.Sourceless, i)
+		}
+	}
 	return m, nil
+}
+
+// time reads a time as endTimeUtc and startTimeUtc have it.
+func (f *faults) time(path, reason, s string) time.Time {
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil || t.Year() < 2000 || t.Year() > 9999 {
+		f.add(path, reason, "%s is a time as in RFC 3339, such as 2026-11-24T10:00:00Z", path[strings.LastIndexByte(path, '.')+1:])
+	}
+	return t.UTC()
 }
 
 func (f *faults) vm(path string, vm vmDoc) (out []access.PortRequest) {
@@ -144,26 +189,15 @@ func (f *faults) port(path string, p portDoc) access.PortRequest {
 		}
 		f.err(path+".protocol", err)
 	}
-	source := ""
-	if p.Source != nil {
-		source = *p.Source
-	}
-	r.Source, err = access.ParseSource(source)
-	f.err(path+".allowedSourceAddressPrefix", err)
-	switch {
-	case p.Duration != nil && p.EndTime != nil:
-		f.add(path, "duration_and_end_time", "give a duration or an endTimeUtc, not both")
-	case p.Duration != nil:
-		r.Duration, err = access.ParseDuration(*p.Duration)
-		f.err(path+".duration", err)
-	case p.EndTime != nil:
-		if r.EndTime, err = time.Parse(time.RFC3339, *p.EndTime); err != nil || r.EndTime.Year() < 2000 || r.EndTime.Year() > 9999 {
-			f.add(path+".endTimeUtc", "end_time_invalid", "endTimeUtc is a time as in RFC 3339, such as 2026-11-24T10:00:00Z")
+	if p.Source != nil || !f.mayLackSource {
+		source := ""
+		if p.Source != nil {
+			source = *p.Source
 		}
-		r.EndTime = r.EndTime.UTC()
-	default:
-		f.add(path, "duration_missing", "give a duration, such as PT1H, or an endTimeUtc")
+		r.Source, err = access.ParseSource(source)
+		f.err(path+".allowedSourceAddressPrefix", err)
 	}
+	r.Duration, r.EndTime = f.length(path, p.Duration, p.EndTime)
 	return r
 }
 
@@ -180,7 +214,10 @@ func Hash(data []byte) string {
 }
 
 // faults gathers what is wrong with a document.
-type faults struct{ list []access.Violation }
+type faults struct {
+	list          []access.Violation
+	mayLackSource bool
+}
 
 func (f *faults) add(path, reason, format string, args ...any) {
 	f.list = append(f.list, access.Violation{Path: path, Reason: reason, Message: fmt.Sprintf(format, args...)})

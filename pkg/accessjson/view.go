@@ -16,7 +16,11 @@ type RequestView struct {
 	Channel         access.Channel   `json:"channel"`
 	Justification   string           `json:"justification,omitempty"`
 	Ticket          string           `json:"ticket,omitempty"`
+	DecidedAtUTC    time.Time        `json:"decidedAtUtc"`
+	// StartTimeUTC is when its grants begin: its start, or when it was decided.
 	StartTimeUTC    time.Time        `json:"startTimeUtc"`
+	Extends         access.RequestID `json:"extends,omitempty"`
+	ExtendedBy      access.RequestID `json:"extendedBy,omitempty"`
 	VirtualMachines []VMView         `json:"virtualMachines,omitempty"`
 	Refusal         *access.Refusal  `json:"refusal,omitempty"`
 }
@@ -29,6 +33,8 @@ type VMView struct {
 
 // PortView is one port of a request, with what became of it.
 type PortView struct {
+	// Index names the grant where some of a request's are to be given back.
+	Index        int                 `json:"index"`
 	Number       uint16              `json:"number"`
 	Protocol     access.Protocol     `json:"protocol,omitempty"`
 	Source       string              `json:"allowedSourceAddressPrefix"`
@@ -40,32 +46,28 @@ type PortView struct {
 	EndedAtUTC   time.Time           `json:"endedAtUtc,omitzero"`
 }
 
-// View shows a request with its legs as they now stand.
-func View(rec access.Record, legs []access.Leg) RequestView {
+// View shows a request as it stands.
+func View(now access.Situation) RequestView {
+	rec := now.Record
 	v := RequestView{
 		ID: rec.ID, ClientRequestID: rec.Request.ClientID, Outcome: rec.Outcome, Requestor: rec.Request.Requestor.Name,
 		RequestedBy: rec.Request.RequestedBy.Name, Channel: rec.Request.RequestedBy.Channel, Justification: rec.Request.Justification,
-		Ticket: rec.Request.Ticket, StartTimeUTC: rec.DecidedAt.UTC(), Refusal: rec.Refusal,
+		Ticket: rec.Request.Ticket, DecidedAtUTC: rec.DecidedAt.UTC(), StartTimeUTC: rec.Start().UTC(),
+		Extends: rec.Request.Extends, ExtendedBy: now.ExtendedBy, Refusal: rec.Refusal,
 	}
 	if v.RequestedBy == "" {
 		v.RequestedBy = rec.Request.RequestedBy.Principal
 	}
 	if rec.Outcome != access.Accepted {
-		for _, p := range rec.Request.Ports {
-			v.port(p.VM, PortView{Number: p.Port, Protocol: p.Protocol, Source: access.FormatPrefix(p.Source)})
+		for i, p := range rec.Request.Ports {
+			v.port(p.VM, PortView{Index: i, Number: p.Port, Protocol: p.Protocol, Source: access.FormatPrefix(p.Source)})
 		}
 		return v
 	}
 	for _, g := range rec.Grants {
-		var of []access.Leg
-		for _, l := range legs {
-			if l.Grant == g.Index {
-				of = append(of, l)
-			}
-		}
-		s := access.StatusOf(of)
+		s := now.Status(g.Index)
 		v.port(g.VM, PortView{
-			Number: g.Port, Protocol: g.Protocol, Source: access.FormatPrefix(g.Source), EndTimeUTC: g.EndTime.UTC(),
+			Index: g.Index, Number: g.Port, Protocol: g.Protocol, Source: access.FormatPrefix(g.Source), EndTimeUTC: g.EndTime.UTC(),
 			Status: s.Status, StatusReason: s.Reason, BlockedBy: s.BlockedBy, OpenedAtUTC: s.OpenedAt, EndedAtUTC: s.EndedAt,
 		})
 	}

@@ -68,13 +68,6 @@ type PendingRequests interface {
 	Pending(ctx context.Context, before time.Time) ([]access.Record, error)
 }
 
-// EndedLegs tells which legs have ended.
-type EndedLegs interface {
-	// Ended gives the ended legs in the request's partition; none is an empty
-	// slice.
-	Ended(ctx context.Context, id access.RequestID) ([]access.Leg, error)
-}
-
 // Head is the first row of an NSG's partition: what is wanted, what was done,
 // and when somebody must look next.
 type Head struct {

@@ -104,14 +104,14 @@ func TestOneBadRowDoesNotKeepSweepFromTheOthers(t *testing.T) {
 	w.deliver()
 	cut := ask("2", bob, time.Hour)
 	w.faults.Reset()
-	w.faults.FailAt, w.faults.After = 4, true // after it began
+	w.faults.FailAt, w.faults.After = 7, true // after it began
 	if _, err := w.submitter.Submit(t.Context(), cut); err == nil {
 		t.Fatal("it was not cut off")
 	}
 	w.faults.Reset()
 	sweeper, err := broker.NewSweeper(broker.SweepPorts{
 		Heads: half{w.store}, Pending: halfPending{w.store}, Prompts: w.bus, Clock: w.sweeper.Clock, Log: w.sweeper.Log,
-		Resume: w.submitter.Resume, Reconcile: w.reconciler.Reconcile,
+		Resume: w.submitter.Resume, Starts: w.store, Start: w.submitter.Start, Lockdown: w.lockdown.Tell, Reconcile: w.reconciler.Reconcile,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/nsg"
-	"golang.org/x/sync/errgroup"
 )
 
 // round is one pass of a reconcile: read, plan, record, write, read back,
@@ -99,55 +98,38 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 }
 
 // confirm checks each Opening leg against what is beyond the NSG. A leg that
-// has ended before (a late writer put it back) is gone; one whose grant is
-// ending elsewhere, or whose VM is no longer behind the address, is to be
-// closed; one whose VM cannot be read now is unconfirmed, with the reason in
-// BlockedBy, and must not open in this round.
+// has ended before (a late writer put it back) is gone. To be closed are one
+// whose grant is ending elsewhere or was ended before its time, one that the
+// policies of today do not allow, one whose VM is no longer behind the address,
+// and in a lockdown every live leg. One of which any of that cannot be read now
+// is unconfirmed, with the reason in BlockedBy, and must not open in this round.
 func (w *round) confirm(ctx context.Context, legs []access.Leg, now time.Time) (live, gone []access.Leg, unconfirmed map[string]bool, err error) {
-	ended := map[access.RequestID][]access.Leg{}
-	targets := make([]error, len(legs))
-	there := make([]bool, len(legs))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(confirmAtOnce)
-	results := make([][]access.Leg, len(legs))
-	asked := map[access.RequestID]int{}
-	for i, l := range legs {
-		if l.State != access.LegOpening {
-			continue
-		}
-		if _, ok := asked[l.Request]; !ok {
-			asked[l.Request] = i
-			g.Go(func() (err error) {
-				results[i], err = w.Ended.Ended(gctx, l.Request)
-				return err
-			})
-		}
-		g.Go(func() error {
-			there[i], targets[i] = targetOf(gctx, w.Machines, l, now)
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
+	k, err := w.learn(ctx, legs, func(l access.Leg) (bool, error) { return targetOf(ctx, w.Machines, l, now) })
+	if err != nil {
 		return nil, nil, nil, err
-	}
-	for id, i := range asked {
-		ended[id] = results[i]
 	}
 	unconfirmed = map[string]bool{}
 	for i, l := range legs {
 		if l.State == access.LegOpening {
-			if before, ok := endedBefore(l, ended[l.Request]); ok {
+			if before, ok := endedBefore(l, k.files[l.Request].Ended); ok {
 				gone = append(gone, before)
 				continue
 			}
-			switch reason := endingElsewhere(l, ended[l.Request]); {
+		}
+		switch {
+		case l.Live() && k.lockdown.Active:
+			l = closing(l, access.LockedDown, now)
+		case l.State == access.LegOpening:
+			reason, why, err := k.judge(i, l)
+			switch {
+			case err != nil:
+				unconfirmed[l.Key()] = true
+				l.BlockedBy = why + ": " + access.AsError(err).Message
 			case reason != "":
 				l = closing(l, reason, now)
-			case targets[i] != nil:
-				unconfirmed[l.Key()] = true
-				l.BlockedBy = "the virtual machine cannot be read now: " + access.AsError(targets[i]).Message
-			case !there[i]:
-				l = closing(l, access.TargetChanged, now)
+				if why != "" {
+					l.BlockedBy = why
+				}
 			}
 		}
 		live = append(live, l)

@@ -34,6 +34,9 @@ func (w *round) settle(ctx context.Context, token string, group nsg.Group, legs 
 	if err := w.recordOpened(ctx, changed); err != nil {
 		return false, err
 	}
+	if replaced, err := w.endReplaced(ctx, live, changed, now); err != nil || replaced {
+		return replaced, err
+	}
 	if err := w.recordEnded(ctx, ended, plan, now); err != nil {
 		return false, err
 	}
@@ -125,9 +128,10 @@ func (w *round) recordEnded(ctx context.Context, ended []access.Leg, plan nsg.Pl
 }
 
 // closeSiblings ends the grant's legs on other NSGs: a grant is open on all of
-// its path or on none. An expired one needs no word: its siblings expire too.
+// its path or on none. An expired one needs no word: its siblings expire too;
+// nor does one that was replaced: whoever replaced it has told them.
 func (w *round) closeSiblings(ctx context.Context, l access.Leg, now time.Time) error {
-	if l.Reason == access.Expired {
+	if l.Reason == access.Expired || l.Reason == access.NewerRequestInitiated {
 		return nil
 	}
 	for _, other := range l.Siblings {
@@ -144,21 +148,35 @@ func (w *round) closeSiblings(ctx context.Context, l access.Leg, now time.Time) 
 // for its reconcile.
 func closeLegs(ctx context.Context, ledger Ledger, writer LegWriter, prompts Prompts, on access.ResourceID, token string, now time.Time,
 	reason access.StatusReason, match func(access.Leg) bool) error {
+	return closeLegsAs(ctx, ledger, writer, prompts, on, token, now, func(l access.Leg) (access.StatusReason, bool) {
+		return reason, l.Live() && match(l)
+	})
+}
+
+// closeLegsAs is closeLegs with a reason for each leg.
+func closeLegsAs(ctx context.Context, ledger Ledger, writer LegWriter, prompts Prompts, on access.ResourceID, token string, now time.Time,
+	which func(access.Leg) (access.StatusReason, bool)) error {
 	legs, err := ledger.Legs(ctx, on)
 	if err != nil {
 		return err
 	}
 	var out []access.Leg
+	mine := false
 	for _, l := range legs {
-		if l.Live() && match(l) {
+		reason, ok := which(l)
+		mine = mine || ok
+		if ok && l.Live() {
 			out = append(out, closing(l, reason, now))
 		}
 	}
-	if len(out) == 0 {
+	if !mine {
 		return nil
 	}
-	if err := writer.UpdateLegs(ctx, on, out); err != nil {
-		return err
+	// What is Closing already may have been cut off before it was asked for.
+	if len(out) > 0 {
+		if err := writer.UpdateLegs(ctx, on, out); err != nil {
+			return err
+		}
 	}
 	if err := writer.Touch(ctx, on, token, now); err != nil {
 		return err

@@ -3,14 +3,12 @@ package broker
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/policy"
+	"golang.org/x/sync/errgroup"
 )
 
 // SubmitSettings bound what Submit accepts.
@@ -22,16 +20,26 @@ type SubmitSettings struct {
 	// SnapshotAge is how old a VM's resolved path may be when a request is
 	// decided. Reconcile confirms it afresh before it opens anything.
 	SnapshotAge time.Duration
+	// MaxLiveGrants is how many grants a requestor may have that have not ended,
+	// MaxRequestsPerHour how many requests anybody may make; 0 for no limit.
+	MaxLiveGrants, MaxRequestsPerHour int
 }
 
 // SubmitPorts are what Submit needs.
 type SubmitPorts struct {
-	Policies Policies
-	Requests Requests
-	Ledger   Ledger
-	Machines Machines
-	Prompts  Prompts
-	Clock    Clock
+	Policies     Policies
+	Requests     Requests
+	Files        Files
+	Marks        Marks
+	Index        Index
+	Starts       Starts
+	Events       Events
+	Lockdowns    Lockdowns
+	Ledger       Ledger
+	Machines     Machines
+	Prompts      Prompts
+	StartPrompts StartPrompts
+	Clock        Clock
 	// Token gives a new unique token at each call.
 	Token func() string
 }
@@ -44,10 +52,11 @@ type Submitter struct {
 
 // NewSubmitter makes a Submitter; every port and setting is required.
 func NewSubmitter(p SubmitPorts, s SubmitSettings) (*Submitter, error) {
-	if p.Policies == nil || p.Requests == nil || p.Ledger == nil || p.Machines == nil || p.Prompts == nil || p.Clock == nil || p.Token == nil {
+	if p.Policies == nil || p.Requests == nil || p.Files == nil || p.Marks == nil || p.Index == nil || p.Starts == nil || p.Events == nil || p.Lockdowns == nil ||
+		p.Ledger == nil || p.Machines == nil || p.Prompts == nil || p.StartPrompts == nil || p.Clock == nil || p.Token == nil {
 		return nil, errors.New("broker: a port of the submitter is missing")
 	}
-	if s.ShortestDuration <= 0 || s.OpenWithin <= 0 || s.SnapshotAge < 0 {
+	if s.ShortestDuration <= 0 || s.OpenWithin <= 0 || s.SnapshotAge < 0 || s.MaxLiveGrants < 0 || s.MaxRequestsPerHour < 0 {
 		return nil, errors.New("broker: the submitter's settings must be positive")
 	}
 	return &Submitter{SubmitPorts: p, settings: s}, nil
@@ -61,40 +70,52 @@ func NewSubmitter(p SubmitPorts, s SubmitSettings) (*Submitter, error) {
 // A refusal is recorded and comes back as an error whose code is final. Any
 // other error is retryable: nothing was decided, or it will be completed.
 func (s *Submitter) Submit(ctx context.Context, req access.Request) (access.Record, error) {
-	id := access.NewRequestID(req.RequestedBy, req.ClientID)
+	rec, _, err := s.submit(ctx, access.NewRequestID(req.RequestedBy, req.ClientID), req.BodyHash, func() (access.Request, error) { return req, nil })
+	return rec, err
+}
+
+// submit is Submit of a request that is put together only if none stands under
+// the id yet; fresh tells that it was. An error of ask is no decision, and is not
+// recorded.
+func (s *Submitter) submit(ctx context.Context, id access.RequestID, bodyHash string, ask func() (access.Request, error)) (rec access.Record, fresh bool, err error) {
 	rec, pending, err := s.Requests.Find(ctx, id)
 	switch {
 	case access.CodeOf(err) == access.NotFound:
+		req, err := ask()
+		if err != nil {
+			return access.Record{}, false, err
+		}
 		if rec, err = s.decide(ctx, id, req); err != nil {
-			return access.Record{}, err
+			return access.Record{}, false, err
 		}
 		// Whoever writes first has decided; a second delivery takes that decision.
 		if rec, pending, err = s.Requests.Begin(ctx, rec); err != nil {
-			return access.Record{}, err
+			return access.Record{}, false, err
 		}
+		fresh = true
 	case err != nil:
-		return access.Record{}, err
+		return access.Record{}, false, err
 	}
-	if err := conflict(rec, req); err != nil {
-		return access.Record{}, err
+	if err := conflict(rec, bodyHash); err != nil {
+		return access.Record{}, false, err
 	}
 	if pending {
 		if rec, err = s.resume(ctx, rec); err != nil {
-			return access.Record{}, err
+			return access.Record{}, false, err
 		}
-		if err := conflict(rec, req); err != nil {
-			return access.Record{}, err
+		if err := conflict(rec, bodyHash); err != nil {
+			return access.Record{}, false, err
 		}
 	}
 	if rec.Outcome != access.Accepted {
-		return rec, rec.Refusal.Error()
+		return rec, fresh, rec.Refusal.Error()
 	}
-	return rec, nil
+	return rec, fresh, nil
 }
 
 // conflict says whether the request stands under the id of another.
-func conflict(rec access.Record, req access.Request) error {
-	if rec.Request.BodyHash == req.BodyHash {
+func conflict(rec access.Record, bodyHash string) error {
+	if rec.Request.BodyHash == bodyHash {
 		return nil
 	}
 	return access.Errorf(access.FailedPrecondition, "id_conflict",
@@ -117,41 +138,63 @@ func (s *Submitter) RefuseMalformed(ctx context.Context, sender access.Sender, m
 	return rec.ID, err
 }
 
+// The bounds of a start in the future. One that has passed on its way here is
+// taken as "at once".
+const (
+	longestAhead = 7 * 24 * time.Hour
+	startGrace   = time.Minute
+)
+
 func (s *Submitter) decide(ctx context.Context, id access.RequestID, req access.Request) (access.Record, error) {
 	now := s.Clock().UTC()
-	rec := access.Record{ID: id, Request: req, DecidedAt: now}
-	grants, err := s.grants(ctx, rec, now)
-	if err != nil {
-		if access.CodeOf(err).Retryable() {
-			return access.Record{}, err
-		}
-		refusal := access.RefusalOf(err)
-		rec.Outcome, rec.Refusal = access.Refused, &refusal
-		return rec, nil
+	if at := req.StartTime; !at.After(now) && now.Sub(at) <= startGrace {
+		req.StartTime = time.Time{}
 	}
-	rec.Outcome, rec.Grants = access.Accepted, grants
+	rec := access.Record{ID: id, Request: req, DecidedAt: now}
+	grants, err := s.grants(ctx, rec, now, policy.Limits{ShortestDuration: s.settings.ShortestDuration, LongestAhead: longestAhead})
+	if retryable(err) {
+		return access.Record{}, err
+	}
+	if !req.StartTime.IsZero() {
+		for i := range grants {
+			grants[i].Legs = nil // they are laid when the time has come
+		}
+	}
+	rec = decided(rec, grants, err)
+	switch err := s.withinLimits(ctx, rec, now); {
+	case retryable(err):
+		return access.Record{}, err
+	case err != nil:
+		rec = decided(rec, nil, err)
+	}
 	return rec, nil
 }
 
-func (s *Submitter) grants(ctx context.Context, rec access.Record, now time.Time) ([]access.Grant, error) {
-	var policies []policy.AccessPolicy
-	seen := map[access.ResourceID]bool{}
-	for _, p := range rec.Request.Ports {
-		if seen[p.VM] {
-			continue
-		}
-		seen[p.VM] = true
-		found, err := s.Policies.PoliciesFor(ctx, p.VM)
-		if err != nil {
-			return nil, err
-		}
-		for _, f := range found {
-			if !slices.ContainsFunc(policies, func(have policy.AccessPolicy) bool { return have.Scope == f.Scope }) {
-				policies = append(policies, f)
-			}
-		}
+// decided is the record with its decision.
+func decided(rec access.Record, grants []access.Grant, err error) access.Record {
+	if err == nil {
+		rec.Outcome, rec.Grants = access.Accepted, grants
+		return rec
 	}
-	decision := policy.Evaluate(rec.Request, policies, policy.Limits{ShortestDuration: s.settings.ShortestDuration}, now)
+	refusal := access.RefusalOf(err)
+	rec.Outcome, rec.Refusal, rec.Grants = access.Refused, &refusal, nil
+	return rec
+}
+
+// retryable says whether err is one that leaves everything undecided.
+func retryable(err error) bool { return err != nil && access.CodeOf(err).Retryable() }
+
+// grants evaluates the record's request as at its decision, and lays what is
+// granted onto the machines' paths as they are now.
+func (s *Submitter) grants(ctx context.Context, rec access.Record, now time.Time, limits policy.Limits) ([]access.Grant, error) {
+	if err := s.lockedDown(ctx); err != nil {
+		return nil, err
+	}
+	policies, err := policiesFor(ctx, s.Policies, rec.Request.Ports)
+	if err != nil {
+		return nil, err
+	}
+	decision := policy.Evaluate(rec.Request, policies, limits, rec.DecidedAt)
 	if !decision.Allowed() {
 		return nil, decision.Error()
 	}
@@ -169,13 +212,19 @@ func (s *Submitter) grants(ctx context.Context, rec access.Record, now time.Time
 		}
 		grant := access.Grant{
 			Index: i, VM: g.Request.VM, UniqueID: m.UniqueID, Port: g.Request.Port, Protocol: g.Protocol,
-			Source: g.Request.Source, EndTime: g.EndTime, PolicyScope: g.Scope, PolicyVersion: g.Version,
+			Source: g.Request.Source, EndTime: g.EndTime, Since: g.Request.Since, PolicyScope: g.Scope, PolicyVersion: g.Version,
+		}
+		if grant.Since.IsZero() {
+			grant.Since = rec.Start()
 		}
 		legs, v := legsOf(rec.ID, grant, m, now.Add(s.settings.OpenWithin))
 		if v != nil {
 			v.Path = g.Request.Path
 			violations = append(violations, *v)
 			continue
+		}
+		for j := range legs {
+			legs[j].Replaces = g.Request.Replaces
 		}
 		grant.Legs = legs
 		grants = append(grants, grant)
@@ -190,85 +239,44 @@ func (s *Submitter) grants(ctx context.Context, rec access.Record, now time.Time
 	return grants, nil
 }
 
-// Resume completes what was decided, from any point at which it was cut off.
-func (s *Submitter) Resume(ctx context.Context, rec access.Record) error {
-	_, err := s.resume(ctx, rec)
-	return err
+// policiesFor reads the policies of all machines that are asked for, each
+// machine's once, several at a time.
+func policiesFor(ctx context.Context, from Policies, ports []access.PortRequest) ([]policy.AccessPolicy, error) {
+	var vms []access.ResourceID
+	for _, p := range ports {
+		if !slices.Contains(vms, p.VM) {
+			vms = append(vms, p.VM)
+		}
+	}
+	found := make([][]policy.AccessPolicy, len(vms))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(confirmAtOnce)
+	for i, vm := range vms {
+		g.Go(func() (err error) {
+			found[i], err = from.PoliciesFor(gctx, vm)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	var out []policy.AccessPolicy
+	for _, f := range slices.Concat(found...) {
+		if !slices.ContainsFunc(out, func(have policy.AccessPolicy) bool { return have.Scope == f.Scope }) {
+			out = append(out, f)
+		}
+	}
+	return out, nil
 }
 
-// resume is Resume, and gives the record that stands. Begin looks at two
-// tables, so of two deliveries at once the later may write its own decision
-// into pending/ just after the earlier was finished: what was kept first is
-// what is carried out, and nothing that no record tells of.
-//
-// The order keeps the invariants: the record and its event come first (opens
-// wait for them), then the delayed close, and only then the legs, because from
-// the moment a leg is written anybody's reconcile may open it.
-func (s *Submitter) resume(ctx context.Context, rec access.Record) (access.Record, error) {
-	rec, err := s.Requests.Keep(ctx, rec, []access.Event{decisionEvent(rec)})
+// lockedDown refuses while every door is to be kept shut.
+func (s *Submitter) lockedDown(ctx context.Context) error {
+	l, err := s.Lockdowns.Lockdown(ctx)
 	if err != nil {
-		return access.Record{}, err
+		return err
 	}
-	byNSG := map[access.ResourceID][]access.Leg{}
-	for _, l := range rec.Legs() {
-		byNSG[l.NSG] = append(byNSG[l.NSG], l)
+	if l.Active {
+		return access.Errorf(access.FailedPrecondition, "locked_down", "every door is kept shut at present: %s", l.Reason)
 	}
-	groups := slices.Sorted(maps.Keys(byNSG))
-	for _, id := range groups {
-		for _, end := range endTimes(byNSG[id]) {
-			if err := s.Prompts.Prompt(ctx, id, end); err != nil {
-				return access.Record{}, err
-			}
-		}
-	}
-	now := s.Clock().UTC()
-	for _, id := range groups {
-		if err := s.Ledger.AddLegs(ctx, id, byNSG[id], s.Token(), now); err != nil {
-			return access.Record{}, err
-		}
-	}
-	for _, id := range groups {
-		if err := s.Prompts.Prompt(ctx, id, time.Time{}); err != nil {
-			return access.Record{}, err
-		}
-	}
-	return rec, s.Requests.Finish(ctx, rec.ID)
-}
-
-func endTimes(legs []access.Leg) []time.Time {
-	var out []time.Time
-	for _, l := range legs {
-		if !slices.ContainsFunc(out, l.EndTime.Equal) {
-			out = append(out, l.EndTime)
-		}
-	}
-	slices.SortFunc(out, time.Time.Compare)
-	return out
-}
-
-func decisionEvent(rec access.Record) access.Event {
-	e := access.Event{
-		Subject: string(rec.ID), Kind: access.EventRequested, At: rec.DecidedAt, Actor: rec.Request.Requestor.Name,
-		Detail: map[string]string{
-			"channel": string(rec.Request.RequestedBy.Channel), "requestedBy": rec.Request.RequestedBy.Principal,
-			"clientId": rec.Request.ClientID, "justification": rec.Request.Justification, "ticket": rec.Request.Ticket,
-		},
-	}
-	if rec.Outcome == access.Refused {
-		e.Kind = access.EventRefused
-		e.Detail["reason"] = rec.Refusal.Reason
-		var reasons []string
-		for _, v := range rec.Refusal.Violations {
-			reasons = append(reasons, strings.TrimSpace(v.Path+" "+v.Reason))
-		}
-		e.Detail["violations"] = strings.Join(reasons, "; ")
-		return e
-	}
-	for _, g := range rec.Grants {
-		e.Detail["grant."+strconv.Itoa(g.Index)] = strings.Join([]string{
-			string(g.VM), strconv.Itoa(int(g.Port)) + "/" + string(g.Protocol), "from " + access.FormatPrefix(g.Source),
-			"until " + g.EndTime.UTC().Format(time.RFC3339), "by policy " + string(g.PolicyScope) + " " + g.PolicyVersion,
-		}, " ")
-	}
-	return e
+	return nil
 }

@@ -31,6 +31,11 @@ type SweepPorts struct {
 	Log     *slog.Logger
 	// Resume completes a request that was cut off: a Submitter's Resume.
 	Resume func(context.Context, access.Record) error
+	// Starts are the scheduled requests, Start begins one: a Submitter's Start.
+	Starts Starts
+	Start  func(context.Context, access.RequestID, time.Time) error
+	// Lockdown goes on with a lockdown that was cut off: a LockdownDesk's Tell.
+	Lockdown func(context.Context) error
 	// Reconcile does an NSG at once: a Reconciler's Reconcile.
 	Reconcile func(context.Context, access.ResourceID, time.Time) error
 }
@@ -40,7 +45,7 @@ type Sweeper struct{ SweepPorts }
 
 // NewSweeper makes a Sweeper; every port is required.
 func NewSweeper(p SweepPorts) (*Sweeper, error) {
-	if p.Heads == nil || p.Pending == nil || p.Prompts == nil || p.Clock == nil || p.Log == nil || p.Resume == nil || p.Reconcile == nil {
+	if p.Heads == nil || p.Pending == nil || p.Prompts == nil || p.Clock == nil || p.Log == nil || p.Resume == nil || p.Starts == nil || p.Start == nil || p.Lockdown == nil || p.Reconcile == nil {
 		return nil, errors.New("broker: a port of the sweeper is missing")
 	}
 	return &Sweeper{p}, nil
@@ -53,7 +58,7 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 	defer cancel()
 	now := s.Clock().UTC()
 	// Closes first: they must not wait for a request that cannot be finished.
-	return errors.Join(s.due(ctx, now), s.unfinished(ctx, now))
+	return errors.Join(s.due(ctx, now), s.Lockdown(ctx), s.starts(ctx, now), s.unfinished(ctx, now))
 }
 
 func (s *Sweeper) due(ctx context.Context, now time.Time) error {
@@ -82,6 +87,23 @@ func (s *Sweeper) one(ctx context.Context, h Head, now time.Time) error {
 		return errors.Join(err, fmt.Errorf("reconciling %s: %w", h.NSG, e))
 	}
 	return nil
+}
+
+// starts begins the scheduled requests whose time has come.
+func (s *Sweeper) starts(ctx context.Context, now time.Time) error {
+	ids, err := s.Starts.DueStarts(ctx, now)
+	errs := make([]error, len(ids))
+	var g errgroup.Group
+	g.SetLimit(sweepAtOnce)
+	for i, id := range ids {
+		g.Go(func() error {
+			if e := s.Start(ctx, id, time.Time{}); e != nil {
+				errs[i] = fmt.Errorf("starting %s: %w", id, e)
+			}
+			return nil
+		})
+	}
+	return errors.Join(err, g.Wait(), errors.Join(errs...))
 }
 
 func (s *Sweeper) unfinished(ctx context.Context, now time.Time) error {

@@ -5,83 +5,156 @@ import (
 	"errors"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
+	"golang.org/x/sync/errgroup"
 )
 
 // Viewer shows requests as they now stand.
 type Viewer struct {
 	requests Requests
-	ended    EndedLegs
+	files    Files
 	ledger   Ledger
+	clock    Clock
 }
 
 // NewViewer makes a Viewer; every port is required.
-func NewViewer(requests Requests, ended EndedLegs, ledger Ledger) (*Viewer, error) {
-	if requests == nil || ended == nil || ledger == nil {
+func NewViewer(requests Requests, files Files, ledger Ledger, clock Clock) (*Viewer, error) {
+	if requests == nil || files == nil || ledger == nil || clock == nil {
 		return nil, errors.New("broker: a port of the viewer is missing")
 	}
-	return &Viewer{requests, ended, ledger}, nil
+	return &Viewer{requests, files, ledger, clock}, nil
 }
 
-// View gives a request and its legs as they now stand. Who may see it is the
-// caller's to decide. Errors: not_found, unavailable.
-func (v *Viewer) View(ctx context.Context, id access.RequestID) (access.Record, []access.Leg, error) {
-	rec, _, err := v.requests.Find(ctx, id)
+// View gives a request as it now stands. Who may see it is the caller's to
+// decide. Errors: not_found, unavailable.
+func (v *Viewer) View(ctx context.Context, id access.RequestID) (access.Situation, error) {
+	found, err := v.Views(ctx, []access.RequestID{id})
 	if err != nil {
-		return access.Record{}, nil, err
+		return access.Situation{}, err
 	}
-	legs := rec.Legs()
-	if len(legs) == 0 {
-		return rec, nil, nil
+	s, ok := found[id]
+	if !ok {
+		return access.Situation{}, access.Errorf(access.NotFound, "request_unknown", "there is no such access request")
 	}
-	type place struct {
-		key string
-		nsg access.ResourceID
+	return s, nil
+}
+
+// Views gives those of the requests that there are. What several need is read
+// once: a file per request, and each NSG behind which something has not ended.
+func (v *Viewer) Views(ctx context.Context, ids []access.RequestID) (map[access.RequestID]access.Situation, error) {
+	files, err := v.read(ctx, ids)
+	if err != nil {
+		return nil, err
 	}
-	now := map[place]access.Leg{}
 	// The live legs are read before the ended ones: a leg on its way from here to
-	// there is in both, never in neither.
-	seen := map[access.ResourceID]bool{}
-	for _, l := range legs {
-		if seen[l.NSG] {
-			continue
+	// there is in both, never in neither. So what has not ended is read again.
+	groups := map[access.ResourceID]bool{}
+	var again []access.RequestID
+	for id, f := range files {
+		unfinished := false
+		for _, g := range f.Grants() {
+			for _, l := range g.Legs {
+				if !endedIn(f, l) {
+					groups[l.NSG], unfinished = true, true
+				}
+			}
 		}
-		seen[l.NSG] = true
-		if err := v.live(ctx, rec.ID, l.NSG, func(l access.Leg) { now[place{l.Key(), l.NSG}] = l }); err != nil {
-			return access.Record{}, nil, err
+		if unfinished {
+			again = append(again, id)
 		}
 	}
-	ended, err := v.ended.Ended(ctx, id)
+	live, err := v.live(ctx, groups)
 	if err != nil {
-		return access.Record{}, nil, err
+		return nil, err
 	}
-	for _, l := range ended {
-		now[place{l.Key(), l.NSG}] = l
+	later, err := v.read(ctx, again)
+	if err != nil {
+		return nil, err
 	}
-	for i, l := range legs {
-		if n, ok := now[place{l.Key(), l.NSG}]; ok {
-			legs[i] = n
+	now := v.clock().UTC()
+	out := map[access.RequestID]access.Situation{}
+	for id, f := range files {
+		if l, ok := later[id]; ok {
+			f = l
 		}
+		out[id] = f.At(now, live[id])
 	}
-	return rec, legs, nil
+	return out, nil
 }
 
-func (v *Viewer) live(ctx context.Context, id access.RequestID, on access.ResourceID, keep func(access.Leg)) error {
+func endedIn(f access.File, l access.Leg) bool {
+	_, ok := endedBefore(l, f.Ended)
+	return ok
+}
+
+// read reads the files of those requests that there are; of one that is still
+// pending there may be nothing but its decision.
+func (v *Viewer) read(ctx context.Context, ids []access.RequestID) (map[access.RequestID]access.File, error) {
+	files := make([]access.File, len(ids))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(confirmAtOnce)
+	for i, id := range ids {
+		g.Go(func() error {
+			f, err := v.files.File(gctx, id)
+			if err != nil && access.CodeOf(err) != access.NotFound {
+				return err
+			}
+			if f.Record.ID == "" {
+				f.Record, _, err = v.requests.Find(gctx, id)
+				if err != nil && access.CodeOf(err) != access.NotFound {
+					return err
+				}
+			}
+			files[i] = f
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	out := map[access.RequestID]access.File{}
+	for i, f := range files {
+		if f.Record.ID != "" {
+			out[ids[i]] = f
+		}
+	}
+	return out, nil
+}
+
+// live reads the live legs of the NSGs, by request.
+func (v *Viewer) live(ctx context.Context, groups map[access.ResourceID]bool) (map[access.RequestID][]access.Leg, error) {
+	out := map[access.RequestID][]access.Leg{}
+	found := make(chan []access.Leg, len(groups))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(confirmAtOnce)
+	for id := range groups {
+		g.Go(func() error {
+			legs, err := v.liveOn(gctx, id)
+			found <- legs
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	close(found)
+	for legs := range found {
+		for _, l := range legs {
+			out[l.Request] = append(out[l.Request], l)
+		}
+	}
+	return out, nil
+}
+
+func (v *Viewer) liveOn(ctx context.Context, on access.ResourceID) ([]access.Leg, error) {
 	head, err := v.ledger.Head(ctx, on)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	legs, err := v.ledger.Legs(ctx, on)
-	if err != nil {
-		return err
-	}
-	for _, l := range legs {
-		if l.Request != id {
-			continue
-		}
+	for i, l := range legs {
 		if l.BlockedBy == "" && l.State != access.LegOpen {
-			l.BlockedBy = head.Trouble
+			legs[i].BlockedBy = head.Trouble
 		}
-		keep(l)
 	}
-	return nil
+	return legs, err
 }

@@ -43,6 +43,8 @@ type world struct {
 	reconciler *broker.Reconciler
 	sweeper    *broker.Sweeper
 	scanner    *broker.Scanner
+	desk       *broker.Desk
+	lockdown   *broker.LockdownDesk
 	enabler    *broker.Enabler
 	viewer     *broker.Viewer
 	customers  map[access.ResourceID][]nsg.Rule
@@ -81,14 +83,20 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	w.submitter, err = broker.NewSubmitter(broker.SubmitPorts{
-		Policies: w.store, Requests: w.store, Ledger: w.store, Machines: w.azure, Prompts: w.bus, Clock: clock, Token: token,
-	}, broker.SubmitSettings{ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute, SnapshotAge: 10 * time.Second})
+		Policies: w.store, Requests: w.store, Files: w.store, Marks: w.store, Index: w.store, Starts: w.store, Events: w.store, Lockdowns: w.store, Ledger: w.store,
+		Machines: w.azure, Prompts: w.bus, StartPrompts: w.bus, Clock: clock, Token: token,
+	}, broker.SubmitSettings{MaxLiveGrants: 20, MaxRequestsPerHour: 60, ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute, SnapshotAge: 10 * time.Second})
 	must()
 	w.reconciler, err = broker.NewReconciler(broker.ReconcilePorts{
-		Ledger: w.store, Legs: w.store, Baselines: w.store, Ended: w.store, Events: w.store, Machines: w.azure, Groups: w.azure, Prompts: w.bus, Clock: clock, Token: token, Log: log,
+		Ledger: w.store, Legs: w.store, Baselines: w.store, Files: w.store, Policies: w.store, Lockdowns: w.store, Events: w.store, Machines: w.azure, Groups: w.azure, Prompts: w.bus, Clock: clock, Token: token, Log: log,
 	}, rules)
 	must()
+	w.lockdown, err = broker.NewLockdownDesk(broker.LockdownPorts{
+		Lockdowns: w.store, Heads: w.store, Ledger: w.store, Legs: w.store, Prompts: w.bus, History: w.store, Clock: clock, Token: token,
+	})
+	must()
 	w.sweeper, err = broker.NewSweeper(broker.SweepPorts{
+		Starts: w.store, Start: w.submitter.Start, Lockdown: w.lockdown.Tell,
 		Heads: w.store, Pending: w.store, Prompts: w.bus, Clock: clock, Log: log, Resume: w.submitter.Resume, Reconcile: w.reconciler.Reconcile,
 	})
 	must()
@@ -102,7 +110,9 @@ func newWorld(t *testing.T) *world {
 		Prompts: w.bus, Clock: clock, Token: token, Log: log, Ensure: w.enabler.Ensure,
 	}, rules)
 	must()
-	w.viewer, err = broker.NewViewer(w.store, w.store, w.store)
+	w.viewer, err = broker.NewViewer(w.store, w.store, w.store, clock)
+	must()
+	w.desk, err = broker.NewDesk(broker.DeskPorts{Submitter: w.submitter, Viewer: w.viewer, Legs: w.store, Events: w.store, History: w.store, Heads: w.store})
 	must()
 	return w
 }
@@ -167,11 +177,11 @@ func (w *world) expectOpen(source string, want int) {
 
 func (w *world) status(rec access.Record) access.GrantStatus {
 	w.t.Helper()
-	_, legs, err := w.viewer.View(context.Background(), rec.ID)
+	now, err := w.viewer.View(context.Background(), rec.ID)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return access.StatusOf(legs)
+	return now.Status(0)
 }
 
 func (w *world) expectStatus(rec access.Record, status access.Status, reason access.StatusReason) {

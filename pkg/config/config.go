@@ -51,6 +51,7 @@ type Config struct {
 
 	ShortestDuration, OpenWithin, SnapshotAge time.Duration
 	MaxAttempts                               int
+	MaxLiveGrants, MaxRequestsPerHour         int
 
 	Issuer, JWKSURL, TenantID string
 	Audiences                 []string
@@ -97,6 +98,8 @@ func Settings() []Setting {
 		{"PORTCULLIS_OPEN_WITHIN", "PT15M", "How long a grant may take to open before it fails."},
 		{"PORTCULLIS_SNAPSHOT_AGE", "PT10S", "How old a machine's path may be when a request is decided."},
 		{"PORTCULLIS_MAX_ATTEMPTS", "8", "How often a request message is tried before it is dead-lettered."},
+		{"PORTCULLIS_MAX_LIVE_GRANTS", "20", "How many grants one requestor may have that have not ended, on all machines together; 1 to 10000. A requestor on the queue counts by name."},
+		{"PORTCULLIS_MAX_REQUESTS_PER_HOUR", "60", "How many requests one caller may make in an hour, refused ones included; 1 to 100000. On the queue it is the requestor who counts, by name."},
 		{"PORTCULLIS_TENANT_ID", "", "The Entra tenant whose users are believed."},
 		{"PORTCULLIS_ISSUER", "", "The tokens' issuer; by default the tenant's v2.0 issuer in the public cloud."},
 		{"PORTCULLIS_JWKS_URL", "", "Where the issuer's keys are; by default the tenant's in the public cloud."},
@@ -122,6 +125,7 @@ func Load(lookup func(string) (string, bool), parts Part) (Config, error) {
 		c.Port = l.number("FUNCTIONS_CUSTOMHANDLER_PORT", 1, 65535)
 		c.ShortestDuration, c.OpenWithin = l.duration("PORTCULLIS_SHORTEST_DURATION"), l.duration("PORTCULLIS_OPEN_WITHIN")
 		c.SnapshotAge, c.MaxAttempts = l.duration("PORTCULLIS_SNAPSHOT_AGE"), l.number("PORTCULLIS_MAX_ATTEMPTS", 1, 100)
+		c.MaxLiveGrants, c.MaxRequestsPerHour = l.number("PORTCULLIS_MAX_LIVE_GRANTS", 1, 10_000), l.number("PORTCULLIS_MAX_REQUESTS_PER_HOUR", 1, 100_000)
 	}
 	if parts&ServiceBus != 0 {
 		c.ServiceBus = l.connection("ServiceBus", "ServiceBus__fullyQualifiedNamespace")

@@ -48,7 +48,7 @@ func TestACompleteConfigurationLoadsWithItsDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Tables.Endpoint != "https://acc.table.core.windows.net" || c.Rules.Band.High != 999 || c.ARMEndpoint != "https://management.azure.com" ||
+	if c.Tables.Endpoint != "https://acc.table.core.windows.net" || c.Rules.Band.High != 999 || c.MaxLiveGrants != 20 || c.MaxRequestsPerHour != 60 || c.ARMEndpoint != "https://management.azure.com" ||
 		c.Issuer != "https://login.microsoftonline.com/11111111-1111-1111-1111-111111111111/v2.0" {
 		t.Errorf("%+v", c)
 	}

@@ -14,6 +14,8 @@ import (
 type Limits struct {
 	// ShortestDuration is the shortest grant that may be asked for.
 	ShortestDuration time.Duration
+	// LongestAhead is how far ahead a start may lie; zero for no bound.
+	LongestAhead time.Duration
 }
 
 // Granted is one port that was asked for, as the policy grants it.
@@ -57,6 +59,9 @@ func (d Decision) Error() *access.Error {
 // machines. A machine without a policy and one whose policy leaves the
 // requestor out are refused in the same words, and nothing more is said about
 // either, so that a stranger learns nothing.
+//
+// now is when the request was decided: evaluating again with the same time asks
+// what today's policies say of it.
 func Evaluate(req access.Request, policies []AccessPolicy, limits Limits, now time.Time) Decision {
 	var d Decision
 	add := func(path, reason, format string, args ...any) {
@@ -67,6 +72,15 @@ func Evaluate(req access.Request, policies []AccessPolicy, limits Limits, now ti
 		add("virtualMachines", "ports_missing", "a request names at least one port of one virtual machine")
 	case len(req.Ports) > access.MaxPorts:
 		add("virtualMachines", "too_many_ports", "a request names at most %d ports, not %d", access.MaxPorts, len(req.Ports))
+	}
+	if start := req.StartTime; !start.IsZero() {
+		switch {
+		case start.Before(now):
+			add("startTimeUtc", "start_time_past", "startTimeUtc %s is already past: leave it out to begin at once", start.UTC().Format(time.RFC3339))
+		case limits.LongestAhead > 0 && start.Sub(now) > limits.LongestAhead:
+			add("startTimeUtc", "start_time_too_far", "startTimeUtc may lie %s ahead at most", access.FormatDuration(limits.LongestAhead))
+		}
+		now = start // durations count from there
 	}
 	if len(d.Violations) > 0 {
 		return d
@@ -154,9 +168,16 @@ func (p AccessPolicy) port(ask access.PortRequest, limits Limits, now time.Time)
 	}
 	// A rule states whole seconds, so the end is rounded towards the earlier.
 	end = end.UTC().Truncate(time.Second)
+	since := now
+	if !ask.Since.IsZero() && ask.Since.Before(now) {
+		since = ask.Since
+	}
 	switch length := end.Sub(now); {
 	case ask.Duration <= 0 && !end.After(now):
-		return refuse("end_time_past", "endTimeUtc %s is already past", end.Format(time.RFC3339))
+		return refuse("end_time_past", "endTimeUtc %s is already past, or not after the start", end.Format(time.RFC3339))
+	case since.Before(now) && end.Sub(since) > port.MaxDuration:
+		return refuse("duration_too_long", "port %d may be open for %s at most, extensions included: since %s, and so until %s", ask.Port,
+			access.FormatDuration(port.MaxDuration), since.UTC().Format(time.RFC3339), since.Add(port.MaxDuration).UTC().Format(time.RFC3339))
 	case ask.Duration > port.MaxDuration || length > port.MaxDuration:
 		return refuse("duration_too_long", "port %d may be open for %s at most", ask.Port, access.FormatDuration(port.MaxDuration))
 	case ask.Duration > 0 && ask.Duration < limits.ShortestDuration, ask.Duration <= 0 && length < limits.ShortestDuration, length <= 0:

@@ -158,28 +158,17 @@ func Nearest(vm access.ResourceID, policies []AccessPolicy) (AccessPolicy, bool)
 	return AccessPolicy{}, false
 }
 
-// admits says whether the requestor is among those who may ask. An assertion
-// is only ever a name, so it never matches an object id.
+// admits says whether the requestor is among those who may ask. An assertion is
+// only ever a name, and so is a requestor whom another caller names: neither
+// matches an object id.
 func (p AccessPolicy) admits(r access.Requestor) bool {
 	return slices.ContainsFunc(p.Requestors, func(entry string) bool {
 		if entry == "*" {
 			return true
 		}
 		if id, ok := strings.CutPrefix(entry, "oid:"); ok {
-			return !r.Asserted && r.ObjectID != "" && foldASCII(id) == foldASCII(r.ObjectID)
+			return !r.Asserted && access.SameName(id, r.ObjectID)
 		}
-		return r.Name != "" && foldASCII(entry) == foldASCII(r.Name)
+		return access.SameName(entry, r.Name)
 	})
-}
-
-// foldASCII puts the ASCII letters into lower case and leaves all others as
-// they are. strings.EqualFold would take the Kelvin sign for a k, and so admit
-// whoever can register a name that only looks like one in the list.
-func foldASCII(s string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			return r + 'a' - 'A'
-		}
-		return r
-	}, s)
 }

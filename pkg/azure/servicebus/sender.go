@@ -73,6 +73,18 @@ func (s *Sender) Retry(ctx context.Context, messageID string, body []byte, attem
 	return s.send(ctx, s.queues.Requests, m)
 }
 
+// PromptStart implements broker.StartPrompts. The body is for people to read.
+func (s *Sender) PromptStart(ctx context.Context, id access.RequestID, at time.Time) error {
+	body, err := json.Marshal(map[string]string{"start": string(id)})
+	if err != nil {
+		return err
+	}
+	m := message(body)
+	m.ScheduledEnqueueTime = to.Ptr(at.UTC())
+	m.ApplicationProperties = map[string]any{broker.StartProperty: string(id)}
+	return s.send(ctx, s.queues.Requests, m)
+}
+
 // maxNamed bounds the violations of a rejection, so that it fits a message.
 const maxNamed = 50
 

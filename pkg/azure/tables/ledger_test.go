@@ -120,8 +120,8 @@ func TestAnEndThatIsCutOffLosesNoLeg(t *testing.T) {
 		t.Fatalf("%d left, %v", len(left), err)
 	}
 	for _, l := range legs {
-		if ended, err := w.Ended(ctx, l.Request); err != nil || len(ended) != 1 || ended[0].State != access.LegEnded {
-			t.Fatalf("not in its request's partition: %+v, %v", ended, err)
+		if f, err := w.File(ctx, l.Request); err != nil || len(f.Ended) != 1 || f.Ended[0].State != access.LegEnded {
+			t.Fatalf("not in its request's partition: %+v, %v", f, err)
 		}
 	}
 	// The repeat says another time; what was written first stays. One leg is gone
@@ -134,8 +134,8 @@ func TestAnEndThatIsCutOffLosesNoLeg(t *testing.T) {
 	if left, err := w.Legs(ctx, on); err != nil || len(left) != 0 {
 		t.Errorf("left: %d, %v", len(left), err)
 	}
-	if ended, err := w.Ended(ctx, legs[0].Request); err != nil || len(ended) != 1 || !ended[0].EndedAt.Equal(at) {
-		t.Errorf("the ended row was changed: %+v, %v", ended, err)
+	if f, err := w.File(ctx, legs[0].Request); err != nil || len(f.Ended) != 1 || !f.Ended[0].EndedAt.Equal(at) {
+		t.Errorf("the ended row was changed: %+v, %v", f, err)
 	}
 }
 
@@ -145,9 +145,9 @@ func TestLegsOfOneRequestOnTwoGroupsEndApart(t *testing.T) {
 	other.NSG = on + "2"
 	check(t, w.EndLegs(ctx, on, []access.Leg{leg(0), leg(1)}))
 	check(t, w.EndLegs(ctx, other.NSG, []access.Leg{other}))
-	ended, err := w.Ended(ctx, leg(0).Request)
-	if err != nil || len(ended) != 3 {
-		t.Errorf("%+v, %v", ended, err)
+	f, err := w.File(ctx, leg(0).Request)
+	if err != nil || len(f.Ended) != 3 {
+		t.Errorf("%+v, %v", f, err)
 	}
 }
 
@@ -284,7 +284,7 @@ func reads(w *world) map[string]func(context.Context) error {
 		"Head":        func(ctx context.Context) error { _, err := w.Head(ctx, on); return err },
 		"Legs":        func(ctx context.Context) error { _, err := w.Legs(ctx, on); return err },
 		"Due":         func(ctx context.Context) error { _, err := w.Due(ctx, at); return err },
-		"Ended":       func(ctx context.Context) error { _, err := w.Ended(ctx, request(1)); return err },
+		"File":        func(ctx context.Context) error { _, err := w.File(ctx, request(1)); return err },
 		"Pending":     func(ctx context.Context) error { _, err := w.Pending(ctx, at); return err },
 		"Find":        func(ctx context.Context) error { _, _, err := w.Find(ctx, request(1)); return err },
 		"PoliciesFor": func(ctx context.Context) error { _, err := w.PoliciesFor(ctx, vm); return err },

@@ -66,23 +66,7 @@ func keeping(rec access.Record, events []access.Event) ([]aztables.TransactionAc
 	}
 	r["Outcome"], r["Requestor"] = string(rec.Outcome), rec.Request.Requestor.Name
 	r.time("DecidedAt", rec.DecidedAt)
-	first, err := action(aztables.TransactionTypeAdd, r, "")
-	if err != nil {
-		return nil, err
-	}
-	actions := []aztables.TransactionAction{first}
-	for _, e := range events {
-		er, err := eventRow(e)
-		if err != nil {
-			return nil, err
-		}
-		a, err := action(aztables.TransactionTypeAdd, er, "")
-		if err != nil {
-			return nil, err
-		}
-		actions = append(actions, a)
-	}
-	return actions, nil
+	return withEvents(aztables.TransactionTypeAdd, r, "", events)
 }
 
 // Finish implements broker.Requests.
@@ -126,15 +110,6 @@ func (s *Store) Pending(ctx context.Context, before time.Time) ([]access.Record,
 		out = append(out, rec)
 	}
 	return out, err
-}
-
-// Ended implements broker.EndedLegs.
-func (s *Store) Ended(ctx context.Context, id access.RequestID) ([]access.Leg, error) {
-	rows, err := query(ctx, s.requests, under(string(id), "leg-"))
-	if err != nil {
-		return nil, err
-	}
-	return legsOf(rows)
 }
 
 func legsOf(rows []row) ([]access.Leg, error) {

@@ -1,8 +1,9 @@
 // Package tables keeps the record in Table Storage, over aztables.
 //
 // Tables: policies (a partition per subscription), requests (a partition per
-// request or NSG: the record, ended legs, events), pending (what Submit has not
-// finished), nsgs (a partition per NSG: its head and its live legs).
+// request or NSG: the record, ended legs, events; and one for the lockdown), pending
+// (what Submit has not finished, and what is to be started), nsgs (a partition per
+// NSG: its head and its live legs), index (requests by name, by VM and by day).
 package tables
 
 import (
@@ -35,8 +36,8 @@ const (
 
 // Store implements the broker's store ports. It is safe for concurrent use.
 type Store struct {
-	service                          *aztables.ServiceClient
-	policies, requests, pending, nsg *aztables.Client
+	service                                 *aztables.ServiceClient
+	policies, requests, pending, nsg, index *aztables.Client
 }
 
 // New makes a Store over the table service.
@@ -46,13 +47,13 @@ func New(service *aztables.ServiceClient) (*Store, error) {
 	}
 	return &Store{
 		service: service, policies: service.NewClient("policies"), requests: service.NewClient("requests"),
-		pending: service.NewClient("pending"), nsg: service.NewClient("nsgs"),
+		pending: service.NewClient("pending"), nsg: service.NewClient("nsgs"), index: service.NewClient("index"),
 	}, nil
 }
 
 // Init creates the tables that are missing.
 func (s *Store) Init(ctx context.Context) error {
-	for _, name := range []string{"policies", "requests", "pending", "nsgs"} {
+	for _, name := range []string{"policies", "requests", "pending", "nsgs", "index"} {
 		if _, err := s.service.CreateTable(ctx, name, nil); err != nil && !is(err, "TableAlreadyExists") {
 			return failure(err, "creating the table "+name)
 		}
@@ -133,11 +134,21 @@ func get(ctx context.Context, c *aztables.Client, partition, key string) (row, e
 }
 
 func query(ctx context.Context, c *aztables.Client, filter string) ([]row, error) {
+	return queryMost(ctx, c, filter, 0)
+}
+
+// queryMost gives the first rows in the order of their keys; 0 is all of them.
+func queryMost(ctx context.Context, c *aztables.Client, filter string, most int) ([]row, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*opTimeout)
 	defer cancel()
 	format := aztables.MetadataFormatFull
+	o := &aztables.ListEntitiesOptions{Filter: &filter, Format: &format}
+	if most > 0 {
+		top := int32(min(most, 1000)) // the most that a page may have
+		o.Top = &top
+	}
 	var out []row
-	for pager := c.NewListEntitiesPager(&aztables.ListEntitiesOptions{Filter: &filter, Format: &format}); pager.More(); {
+	for pager := c.NewListEntitiesPager(o); pager.More(); {
 		page, err := pager.NextPage(ctx)
 		if err != nil {
 			return nil, failure(err, "querying rows")
@@ -147,7 +158,9 @@ func query(ctx context.Context, c *aztables.Client, filter string) ([]row, error
 			if err != nil {
 				return nil, access.Wrap(err, access.Internal, "record_unreadable", "a stored row cannot be read")
 			}
-			out = append(out, r)
+			if out = append(out, r); len(out) == most {
+				return out, nil
+			}
 		}
 	}
 	return out, nil

@@ -22,7 +22,12 @@ var (
 	_ broker.Policies        = (*tables.Store)(nil)
 	_ broker.Requests        = (*tables.Store)(nil)
 	_ broker.PendingRequests = (*tables.Store)(nil)
-	_ broker.EndedLegs       = (*tables.Store)(nil)
+	_ broker.Files           = (*tables.Store)(nil)
+	_ broker.Marks           = (*tables.Store)(nil)
+	_ broker.Starts          = (*tables.Store)(nil)
+	_ broker.Index           = (*tables.Store)(nil)
+	_ broker.Lockdowns       = (*tables.Store)(nil)
+	_ broker.History         = (*tables.Store)(nil)
 	_ broker.Ledger          = (*tables.Store)(nil)
 	_ broker.LegWriter       = (*tables.Store)(nil)
 	_ broker.Heads           = (*tables.Store)(nil)
@@ -162,12 +167,12 @@ func TestLegsAndTheirHead(t *testing.T) {
 		legs[0].State = access.LegEnded
 		check(t, s.EndLegs(ctx, on, legs[:1]))
 	}
-	ended, err := s.Ended(ctx, leg(0).Request)
+	f, err := s.File(ctx, leg(0).Request)
 	check(t, err)
 	left, err := s.Legs(ctx, on)
 	check(t, err)
-	if len(ended) != 1 || ended[0].State != access.LegEnded || len(left) != 1 || left[0].Grant != 1 {
-		t.Errorf("ended %+v, left %+v", ended, left)
+	if len(f.Ended) != 1 || f.Ended[0].State != access.LegEnded || len(left) != 1 || left[0].Grant != 1 {
+		t.Errorf("ended %+v, left %+v", f.Ended, left)
 	}
 }
 

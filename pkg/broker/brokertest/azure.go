@@ -167,6 +167,7 @@ type Bus struct {
 	*Faults
 	mu       sync.Mutex
 	prompts  []Prompted
+	starts   []StartPrompted
 	Rejected []broker.Rejection
 }
 

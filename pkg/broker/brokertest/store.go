@@ -71,6 +71,12 @@ type Store struct {
 	legs     map[access.ResourceID]map[string]access.Leg
 	rows     map[access.ResourceID]map[string]access.Baseline
 	events   map[string]access.Event
+	starts   map[access.RequestID]access.Start
+	planned  map[access.RequestID]time.Time
+	revoked  map[access.RequestID][]access.Revocation
+	extended map[access.RequestID][]access.RequestID
+	index    map[string]map[string]indexRow
+	lockdown access.Lockdown
 	// Down makes every call fail.
 	Down bool
 }
@@ -81,7 +87,9 @@ func NewStore(f *Faults) *Store {
 		Faults: f, records: map[access.RequestID]access.Record{}, pending: map[access.RequestID]access.Record{},
 		ended: map[access.RequestID][]access.Leg{}, heads: map[access.ResourceID]broker.Head{},
 		legs: map[access.ResourceID]map[string]access.Leg{}, events: map[string]access.Event{},
-		rows: map[access.ResourceID]map[string]access.Baseline{},
+		rows: map[access.ResourceID]map[string]access.Baseline{}, starts: map[access.RequestID]access.Start{},
+		planned: map[access.RequestID]time.Time{}, revoked: map[access.RequestID][]access.Revocation{},
+		extended: map[access.RequestID][]access.RequestID{}, index: map[string]map[string]indexRow{},
 	}
 }
 
@@ -170,12 +178,6 @@ func (s *Store) Pending(_ context.Context, before time.Time) (out []access.Recor
 		}
 		return nil
 	})
-	return out, err
-}
-
-// Ended implements broker.EndedLegs.
-func (s *Store) Ended(_ context.Context, id access.RequestID) (out []access.Leg, err error) {
-	err = s.do(func() error { out = slices.Clone(s.ended[id]); return nil })
 	return out, err
 }
 

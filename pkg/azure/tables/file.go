@@ -1,0 +1,222 @@
+package tables
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
+	"github.com/portcullis-access/portcullis/pkg/access"
+)
+
+// The keys of a request's rows. "event-" sorts before all others, so that a file
+// is one range: leg-…, next-…, request, revoked-…, start.
+const (
+	keyNext    = "next-"
+	keyRevoked = "revoked-"
+	keyStart   = "start"
+	fromFile   = "leg-"
+)
+
+// File implements broker.Files.
+func (s *Store) File(ctx context.Context, id access.RequestID) (f access.File, err error) {
+	rows, err := query(ctx, s.requests, "PartitionKey eq "+literal(string(id))+" and RowKey ge "+literal(fromFile))
+	if err != nil {
+		return f, err
+	}
+	if len(rows) == 0 {
+		return f, access.Errorf(access.NotFound, "row_missing", "nothing is kept of the request")
+	}
+	var legs, next []row
+	for _, r := range rows {
+		switch key := r.key(); {
+		case key == "request":
+			err = r.doc(&f.Record)
+		case key == keyStart:
+			f.Start = &access.Start{}
+			err = r.doc(f.Start)
+		case strings.HasPrefix(key, keyRevoked):
+			var v access.Revocation
+			err = r.doc(&v)
+			f.Revoked = append(f.Revoked, v)
+		case strings.HasPrefix(key, keyNext):
+			next = append(next, r)
+		case strings.HasPrefix(key, fromFile):
+			legs = append(legs, r)
+		}
+		if err != nil {
+			return f, err
+		}
+	}
+	stamp := func(r row) string { t, _ := r["Timestamp"].(string); return strings.TrimSuffix(t, "Z") }
+	slices.SortStableFunc(next, func(a, b row) int { return cmp.Compare(stamp(a), stamp(b)) })
+	for _, r := range next {
+		f.ExtendedBy = append(f.ExtendedBy, access.RequestID(strings.TrimPrefix(r.key(), keyNext)))
+	}
+	f.Ended, err = legsOf(legs)
+	return f, err
+}
+
+// Revoke implements broker.Marks.
+func (s *Store) Revoke(ctx context.Context, id access.RequestID, revocations []access.Revocation) error {
+	var rows []row
+	var actions []aztables.TransactionAction
+	for _, v := range revocations {
+		r, err := newRow(string(id), fmt.Sprintf("%s%02d", keyRevoked, v.Grant), v)
+		if err != nil {
+			return err
+		}
+		a, err := action(aztables.TransactionTypeAdd, r, "")
+		if err != nil {
+			return err
+		}
+		rows, actions = append(rows, r), append(actions, a)
+	}
+	err := submit(ctx, s.requests, actions)
+	if access.ReasonOf(err) != "row_changed" {
+		return err
+	}
+	// Some are there, and stay.
+	for _, r := range rows {
+		if _, err := insert(ctx, s.requests, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Extended implements broker.Marks.
+func (s *Store) Extended(ctx context.Context, id, by access.RequestID) error {
+	_, err := insert(ctx, s.requests, row{"PartitionKey": string(id), "RowKey": keyNext + string(by)})
+	return err
+}
+
+// scheduledPartition holds what is to be started, in the table of what is pending.
+const scheduledPartition = "scheduled"
+
+// Schedule implements broker.Starts.
+func (s *Store) Schedule(ctx context.Context, id access.RequestID, at time.Time) error {
+	r := row{"PartitionKey": scheduledPartition, "RowKey": string(id)}
+	r.time("StartAt", at)
+	_, err := insert(ctx, s.pending, r)
+	return err
+}
+
+// Scheduled implements broker.Starts.
+func (s *Store) Scheduled(ctx context.Context, id access.RequestID) (bool, error) {
+	_, err := get(ctx, s.pending, scheduledPartition, string(id))
+	if access.CodeOf(err) == access.NotFound {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// DueStarts implements broker.Starts.
+func (s *Store) DueStarts(ctx context.Context, now time.Time) ([]access.RequestID, error) {
+	rows, err := query(ctx, s.pending, "PartitionKey eq "+literal(scheduledPartition)+" and StartAt le datetime"+literal(now.UTC().Format(time.RFC3339Nano)))
+	var out []access.RequestID
+	for _, r := range rows {
+		out = append(out, access.RequestID(r.key()))
+	}
+	return out, err
+}
+
+// Unschedule implements broker.Starts.
+func (s *Store) Unschedule(ctx context.Context, id access.RequestID) error {
+	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	_, err := s.pending.DeleteEntity(ctx, scheduledPartition, string(id), nil)
+	if err := failure(err, "finishing a start"); access.CodeOf(err) != access.NotFound {
+		return err
+	}
+	return nil
+}
+
+// DecideStart implements broker.Starts.
+func (s *Store) DecideStart(ctx context.Context, st access.Start, events []access.Event) (access.Start, error) {
+	r, err := newRow(string(st.Request), keyStart, st)
+	if err != nil {
+		return st, err
+	}
+	r["Reason"] = string(st.Reason)
+	actions, err := withEvents(aztables.TransactionTypeAdd, r, "", events)
+	if err != nil {
+		return st, err
+	}
+	err = submit(ctx, s.requests, actions)
+	if access.ReasonOf(err) != "row_changed" {
+		return st, err
+	}
+	// They were written together, so the first that exists means all exist.
+	if r, err = get(ctx, s.requests, string(st.Request), keyStart); err != nil {
+		return st, err
+	}
+	st = access.Start{}
+	return st, r.doc(&st)
+}
+
+// withEvents makes the transaction that writes a row together with its events.
+func withEvents(kind aztables.TransactionType, r row, etag string, events []access.Event) ([]aztables.TransactionAction, error) {
+	first, err := action(kind, r, etag)
+	if err != nil {
+		return nil, err
+	}
+	actions := []aztables.TransactionAction{first}
+	for _, e := range events {
+		er, err := eventRow(e)
+		if err != nil {
+			return nil, err
+		}
+		a, err := action(aztables.TransactionTypeAdd, er, "")
+		if err != nil {
+			return nil, err
+		}
+		actions = append(actions, a)
+	}
+	return actions, nil
+}
+
+// lockdownPartition holds the lockdown and its events.
+const (
+	lockdownPartition = "lockdown"
+	lockdownRow       = "now"
+)
+
+// Lockdown implements broker.Lockdowns.
+func (s *Store) Lockdown(ctx context.Context) (l access.Lockdown, err error) {
+	r, err := get(ctx, s.requests, lockdownPartition, lockdownRow)
+	if access.CodeOf(err) == access.NotFound {
+		return l, nil
+	}
+	if err != nil {
+		return l, err
+	}
+	err = r.doc(&l)
+	l.ETag = r.etag()
+	return l, err
+}
+
+// SetLockdown implements broker.Lockdowns.
+func (s *Store) SetLockdown(ctx context.Context, l access.Lockdown, events []access.Event) error {
+	r, err := newRow(lockdownPartition, lockdownRow, l)
+	if err != nil {
+		return err
+	}
+	kind := aztables.TransactionTypeUpdateReplace
+	if l.ETag == "" {
+		kind = aztables.TransactionTypeAdd
+	}
+	r["Active"] = l.Active
+	actions, err := withEvents(kind, r, l.ETag, events)
+	if err != nil {
+		return err
+	}
+	err = submit(ctx, s.requests, actions)
+	if access.CodeOf(err) == access.NotFound {
+		return access.Wrap(err, access.Aborted, "row_changed", "the lockdown has changed")
+	}
+	return err
+}

@@ -1,0 +1,128 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/policy"
+	"golang.org/x/sync/errgroup"
+)
+
+// known is what a round has read about the legs that are to open, beyond their
+// NSG: each request's file, each machine's policies and whether it is still
+// behind the address, and the lockdown. What several legs need is read once.
+type known struct {
+	lockdown    access.Lockdown
+	lockdownErr error
+	files       map[access.RequestID]access.File
+	policies    map[access.ResourceID][]policy.AccessPolicy
+	policyErrs  map[access.ResourceID]error
+	there       []bool
+	targetErrs  []error
+}
+
+// learn reads what confirm needs, several reads at a time. That the files cannot
+// be read ends the round; all else leaves legs unconfirmed.
+func (w *round) learn(ctx context.Context, legs []access.Leg, notBefore func(access.Leg) (bool, error)) (*known, error) {
+	k := &known{
+		files: map[access.RequestID]access.File{}, policies: map[access.ResourceID][]policy.AccessPolicy{}, policyErrs: map[access.ResourceID]error{},
+		there: make([]bool, len(legs)), targetErrs: make([]error, len(legs)),
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(confirmAtOnce)
+	var requests []access.RequestID
+	var machines []access.ResourceID
+	live := false
+	for i, l := range legs {
+		live = live || l.Live()
+		if l.State != access.LegOpening {
+			continue
+		}
+		if _, ok := k.files[l.Request]; !ok {
+			k.files[l.Request] = access.File{}
+			requests = append(requests, l.Request)
+		}
+		if _, ok := k.policies[l.VM]; !ok {
+			k.policies[l.VM] = nil
+			machines = append(machines, l.VM)
+		}
+		g.Go(func() error {
+			k.there[i], k.targetErrs[i] = notBefore(l)
+			return nil
+		})
+	}
+	files, policies, errs := make([]access.File, len(requests)), make([][]policy.AccessPolicy, len(machines)), make([]error, len(machines))
+	for i, id := range requests {
+		g.Go(func() error {
+			f, err := w.Files.File(gctx, id)
+			if access.CodeOf(err) == access.NotFound {
+				return nil // a leg that no record tells of opens nothing
+			}
+			files[i] = f
+			return err
+		})
+	}
+	for i, vm := range machines {
+		g.Go(func() error {
+			policies[i], errs[i] = w.Policies.PoliciesFor(gctx, vm)
+			return nil
+		})
+	}
+	if live {
+		g.Go(func() error {
+			k.lockdown, k.lockdownErr = w.Lockdowns.Lockdown(gctx)
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	for i, id := range requests {
+		k.files[id] = files[i]
+	}
+	for i, vm := range machines {
+		k.policies[vm], k.policyErrs[vm] = policies[i], errs[i]
+	}
+	return k, nil
+}
+
+// judge says what is to become of a leg that never opened: to be closed with the
+// reason, not to open in this round because of the error, or neither.
+func (k *known) judge(i int, l access.Leg) (access.StatusReason, string, error) {
+	f := k.files[l.Request]
+	if reason := endingElsewhere(l, f.Ended); reason != "" {
+		return reason, "", nil
+	}
+	if r, ok := f.Revocation(l.Grant); ok {
+		return r.Reason, "", nil
+	}
+	switch {
+	case k.lockdownErr != nil:
+		return "", "whether there is a lockdown cannot be read now", k.lockdownErr
+	case f.Record.ID == "":
+		return "", "no record tells of it", access.Errorf(access.NotFound, "record_missing", "no record tells of the request")
+	case k.policyErrs[l.VM] != nil:
+		return "", "the policies cannot be read now", k.policyErrs[l.VM]
+	}
+	if violations := stillAllows(f.Record, l.Grant, k.policies[l.VM]); len(violations) > 0 {
+		return access.PolicyChanged, violations[0].Message, nil
+	}
+	switch {
+	case k.targetErrs[i] != nil:
+		return "", "the virtual machine cannot be read now", k.targetErrs[i]
+	case !k.there[i]:
+		return access.TargetChanged, "", nil
+	}
+	return "", "", nil
+}
+
+// stillAllows judges one grant of a record under the policies, as at the time at
+// which it was decided: durations are judged as they were then.
+func stillAllows(rec access.Record, grant int, policies []policy.AccessPolicy) []access.Violation {
+	req := rec.Request
+	if grant < 0 || grant >= len(req.Ports) {
+		return []access.Violation{{Reason: "grant_unknown", Message: "the record has no such grant"}}
+	}
+	req.Ports = req.Ports[grant : grant+1] // grants stand in the order in which they were asked for
+	return policy.Evaluate(req, policies, policy.Limits{}, rec.DecidedAt).Violations
+}

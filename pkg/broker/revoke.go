@@ -1,0 +1,160 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/access"
+	"golang.org/x/sync/errgroup"
+)
+
+// GiveBack says what is to end, and why.
+type GiveBack struct {
+	Reason string // for people to read; may be ""
+	// Grants are the indexes of those to end; none is all of them.
+	Grants []int
+}
+
+// Revoke ends grants of a request before their time: one's own, as
+// UserRequested, or anybody's with RoleAdminister, as RevokedByAdministrator. A
+// grant that has not begun never will; one that has ended stays as it is. It may
+// be cut off anywhere and be repeated.
+//
+// Errors: not_found, request_unknown, for what is not the caller's to see;
+// permission_denied, role_required, for what is theirs to see alone;
+// failed_precondition, grant_not_live, for a request that was refused;
+// invalid_argument, grant_unknown.
+func (d *Desk) Revoke(ctx context.Context, by access.Caller, id access.RequestID, g GiveBack) (access.Situation, error) {
+	f, err := d.file(ctx, by, id)
+	if err != nil {
+		return access.Situation{}, err
+	}
+	reason := access.UserRequested
+	if !isOwn(by, f.Record.Request.RequestedBy, f.Record.Request.Requestor) {
+		if err := by.Need(access.RoleAdminister); err != nil {
+			return access.Situation{}, err
+		}
+		reason = access.RevokedByAdministrator
+	}
+	if f.Record.Outcome != access.Accepted {
+		return access.Situation{}, access.Errorf(access.FailedPrecondition, "grant_not_live", "the request was refused: there is nothing to give back")
+	}
+	grants, err := chosen(f, g.Grants)
+	if err != nil {
+		return access.Situation{}, err
+	}
+	err = d.end(ctx, f, grants, ending{
+		reason: reason, by: by.Name, key: by.Principal(), detail: map[string]string{"reason": g.Reason, "actorObjectId": by.ObjectID},
+	})
+	if err != nil {
+		return access.Situation{}, err
+	}
+	return d.Viewer.View(ctx, id)
+}
+
+func chosen(f access.File, asked []int) (out []int, err error) {
+	for _, g := range f.Record.Grants {
+		if len(asked) == 0 || slices.Contains(asked, g.Index) {
+			out = append(out, g.Index)
+		}
+	}
+	for _, i := range asked {
+		if !slices.Contains(out, i) {
+			return nil, access.Errorf(access.InvalidArgument, "grant_unknown", "the request has no grant %d: they are 0 to %d", i, len(f.Record.Grants)-1)
+		}
+	}
+	return out, nil
+}
+
+// ending says who ends grants and why.
+type ending struct {
+	reason access.StatusReason
+	by     string
+	key    string // tells this ending from others of the same grants
+	detail map[string]string
+}
+
+// end ends grants of a request. The order is what makes it hold: first who and
+// why, then the marks, and only then the legs that are there. Whoever opens a leg
+// has read it before it reads the marks; so either it sees the mark and closes,
+// or the leg was there before the mark, and is found here.
+func (d *Desk) end(ctx context.Context, f access.File, grants []int, e ending) error {
+	now := d.Submitter.Clock().UTC()
+	var marks []access.Revocation
+	var fresh []int
+	for _, i := range grants {
+		if !f.Over(i) {
+			marks = append(marks, access.Revocation{Grant: i, Reason: e.reason, At: now, By: e.by})
+			fresh = append(fresh, i)
+		}
+	}
+	if len(marks) > 0 {
+		event := access.Event{
+			Subject: string(f.Record.ID), Kind: access.EventRevoked, At: now, Actor: e.by, Key: fmt.Sprint(e.key, "-", fresh),
+			Detail: map[string]string{"statusReason": string(e.reason), "grants": fmt.Sprint(fresh)},
+		}
+		for k, v := range e.detail {
+			event.Detail[k] = v
+		}
+		if err := d.Events.Append(ctx, []access.Event{event}); err != nil {
+			return err
+		}
+		if err := d.Submitter.Marks.Revoke(ctx, f.Record.ID, marks); err != nil {
+			return err
+		}
+	}
+	// A scheduled request may have been started since the file was read.
+	if again, err := d.Submitter.Files.File(ctx, f.Record.ID); err == nil {
+		f = again
+	} else if access.CodeOf(err) != access.NotFound {
+		return err
+	}
+	on := map[access.ResourceID]bool{}
+	for _, g := range f.Grants() {
+		for _, l := range g.Legs {
+			if slices.Contains(grants, g.Index) && !endedIn(f, l) {
+				on[l.NSG] = true
+			}
+		}
+	}
+	var g errgroup.Group
+	g.SetLimit(sweepAtOnce)
+	errs := make(chan error, len(on))
+	for id := range on {
+		g.Go(func() error {
+			errs <- d.closeOn(ctx, id, now, func(l access.Leg) (access.StatusReason, bool) {
+				if l.Request != f.Record.ID || !slices.Contains(grants, l.Grant) {
+					return "", false
+				}
+				if r, ok := f.Revocation(l.Grant); ok {
+					return r.Reason, true // the first reason stays
+				}
+				return e.reason, true
+			})
+			return nil
+		})
+	}
+	err := g.Wait()
+	close(errs)
+	for e := range errs {
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// closeOn records the end of live legs of an NSG, reading again where somebody
+// else changed one meanwhile.
+func (d *Desk) closeOn(ctx context.Context, on access.ResourceID, now time.Time, which func(access.Leg) (access.StatusReason, bool)) error {
+	s := d.Submitter
+	var err error
+	for range maxRounds {
+		err = closeLegsAs(ctx, s.Ledger, d.Legs, s.Prompts, on, s.Token(), now, which)
+		if access.CodeOf(err) != access.Aborted {
+			return err
+		}
+	}
+	return err
+}
