@@ -23,9 +23,11 @@ type Identities interface {
 
 // APIParts are what the API needs; every one is required.
 type APIParts struct {
-	Requests   Requests
-	Views      Views
+	Desk       Desk
+	Changes    Changes
+	Machines   Machines
 	Policies   Policies
+	Lockdowns  Lockdowns
 	Identities Identities
 	Log        *slog.Logger
 }
@@ -41,7 +43,7 @@ type AccessAPI struct {
 
 // NewAccessAPI makes the API.
 func NewAccessAPI(p APIParts) (*AccessAPI, error) {
-	if p.Requests == nil || p.Views == nil || p.Policies == nil || p.Identities == nil || p.Log == nil {
+	if p.Desk == nil || p.Changes == nil || p.Machines == nil || p.Policies == nil || p.Lockdowns == nil || p.Identities == nil || p.Log == nil {
 		return nil, errors.New("handlers: the access API lacks a part")
 	}
 	return newAPI(p)
@@ -51,6 +53,8 @@ func newAPI(p APIParts) (*AccessAPI, error) {
 	a := &AccessAPI{APIParts: p, routes: http.NewServeMux(), methods: map[string][]string{}}
 	a.on("GET /api/me", a.me)
 	a.requestRoutes()
+	a.machineRoutes()
+	a.lockdownRoutes()
 	a.policyRoutes()
 	a.document("/api/openapi.json", "application/json", openAPI)
 	a.document("/api/schemas/access-request", "application/schema+json", func() (json.RawMessage, error) { return accessjson.RequestSchema(), nil })

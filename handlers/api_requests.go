@@ -5,70 +5,73 @@ import (
 	"crypto/rand"
 	"net/http"
 	"regexp"
+	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/accessjson"
+	"github.com/portcullis-access/portcullis/pkg/broker"
 )
 
-// Views shows requests.
-type Views interface {
-	View(ctx context.Context, id access.RequestID) (access.Record, []access.Leg, error)
+// Desk takes access requests and shows what becomes of them: a broker.Desk.
+type Desk interface {
+	Request(ctx context.Context, by access.Caller, ask broker.Ask) (access.Situation, error)
+	View(ctx context.Context, by access.Caller, id access.RequestID) (access.Situation, error)
+	List(ctx context.Context, by access.Caller, f broker.Filter) (broker.Page, error)
+	EventsOf(ctx context.Context, by access.Caller, id access.RequestID) ([]access.Event, error)
+}
+
+// Changes changes what was granted: a broker.Desk.
+type Changes interface {
+	Extend(ctx context.Context, by access.Caller, id access.RequestID, e broker.Extension) (access.Situation, error)
+	Revoke(ctx context.Context, by access.Caller, id access.RequestID, g broker.GiveBack) (access.Situation, error)
 }
 
 func (a *AccessAPI) requestRoutes() {
-	a.on("POST /api/access-requests", a.create)
-	a.on("GET /api/access-requests/{id}", a.show)
-}
-
-// create handles POST /api/access-requests. The requestor is who the verified
-// token names, and nobody else.
-func (a *AccessAPI) create(r *http.Request, by access.Caller) (answer, error) {
-	req, mayRepeat, err := httpRequest(r, by)
-	if err != nil {
-		return answer{}, err
-	}
-	rec, err := a.Requests.Submit(r.Context(), req)
-	if err != nil {
-		// A refusal is recorded, and is to be seen at the request's own address.
-		return answer{}, located{err, address(access.NewRequestID(req.RequestedBy, req.ClientID))}
-	}
-	// A repeat shows what became of the request since. What was accepted stays
-	// accepted if that cannot be read now: then as it was recorded.
-	legs := rec.Legs()
-	if mayRepeat {
-		if now, current, err := a.Views.View(r.Context(), rec.ID); err == nil {
-			rec, legs = now, current
-		} else {
-			a.Log.WarnContext(r.Context(), "accepted, but cannot be read back", "request", rec.ID, "error", err)
-		}
-	}
-	return answer{http.StatusAccepted, accessjson.View(rec, legs), map[string]string{"Location": address(rec.ID)}}, nil
+	const at = "/api/access-requests"
+	a.on("POST "+at, a.create)
+	a.on("GET "+at, a.list)
+	a.on("GET "+at+"/{id}", a.show)
+	a.on("GET "+at+"/{id}/events", a.events)
+	a.on("POST "+at+"/{id}/extend", a.extend)
+	a.on("POST "+at+"/{id}/revoke", a.revoke)
 }
 
 func address(id access.RequestID) string { return "/api/access-requests/" + string(id) }
 
-// httpRequest reads the request. mayRepeat says that its sender named it, so
-// that it may have come before.
-func httpRequest(r *http.Request, by access.Caller) (req access.Request, mayRepeat bool, err error) {
+// accepted answers a request that goes its way from here.
+func accepted(s access.Situation) answer {
+	return answer{http.StatusAccepted, accessjson.View(s), map[string]string{"Location": address(s.Record.ID)}}
+}
+
+// create handles POST /api/access-requests. The requestor is who the verified
+// token names, unless the caller may ask for others. A port without a source is
+// asked for from the caller's own address.
+func (a *AccessAPI) create(r *http.Request, by access.Caller) (answer, error) {
 	data, err := body(r)
 	if err != nil {
-		return access.Request{}, false, err
+		return answer{}, err
 	}
-	m, err := accessjson.DecodeRequest(data)
+	m, err := accessjson.DecodeCallersRequest(data)
 	if err != nil {
-		return access.Request{}, false, err
+		return answer{}, err
 	}
-	if m.Requestor != "" {
-		return access.Request{}, false, access.Errorf(access.InvalidArgument, "requestor_not_allowed_here", "leave requestor out: it is who your token names")
+	from, _ := clientAddress(r)
+	if err := m.FillSources(from); err != nil {
+		return answer{}, err
 	}
-	id, mayRepeat, err := clientID(m.ID, r.Header.Values("Idempotency-Key"))
+	id, err := clientID(m.ID, r.Header.Values("Idempotency-Key"))
 	if err != nil {
-		return access.Request{}, false, err
+		return answer{}, err
 	}
-	return access.Request{
-		ClientID: id, Requestor: by.Requestor(), RequestedBy: by.Sender(),
-		Justification: m.Justification, Ticket: m.Ticket, Ports: m.Ports, BodyHash: accessjson.Hash(data),
-	}, mayRepeat, nil
+	s, err := a.Desk.Request(r.Context(), by, broker.Ask{
+		ClientID: id, Requestor: m.Requestor, Justification: m.Justification, Ticket: m.Ticket, Ports: m.Ports, StartTime: m.StartTime,
+		BodyHash: accessjson.Hash(data),
+	})
+	if err != nil {
+		// A refusal is recorded, and is to be seen at the request's own address.
+		return answer{}, located{err, address(access.NewRequestID(by.Sender(), id))}
+	}
+	return accepted(s), nil
 }
 
 // idempotencyKey is what the id in a body may be, too.
@@ -76,51 +79,157 @@ var idempotencyKey = regexp.MustCompile(`^[\x21-\x7e]{1,128}$`)
 
 // clientID is the id of the body, or else the key in the header, or else one
 // that makes every call a request of its own.
-func clientID(body string, keys []string) (id string, named bool, err error) {
+func clientID(body string, keys []string) (string, error) {
 	switch {
 	case body != "":
-		return body, true, nil
+		return body, nil
 	case len(keys) == 0:
-		return rand.Text(), false, nil
+		return rand.Text(), nil
 	case len(keys) > 1 || !idempotencyKey.MatchString(keys[0]):
-		return "", false, access.Errorf(access.InvalidArgument, "id_invalid", "an Idempotency-Key is one of 1 to 128 printable ASCII characters without spaces")
+		return "", access.Errorf(access.InvalidArgument, "id_invalid", "an Idempotency-Key is one of 1 to 128 printable ASCII characters without spaces")
 	}
-	return keys[0], true, nil
+	return keys[0], nil
 }
 
-// show handles GET /api/access-requests/{id}. With ?channel=queue the id is the
-// one that its sender gave it on the queue. A request that is not the caller's
-// to see looks like one that does not exist.
-func (a *AccessAPI) show(r *http.Request, by access.Caller) (answer, error) {
+// requestID reads which request an address names. With ?channel=queue the id is
+// the one that its sender gave it on the queue. What is no id is answered as one
+// that is not there.
+func requestID(r *http.Request, by access.Caller) (access.RequestID, error) {
 	unknown := access.Errorf(access.NotFound, "request_unknown", "there is no such access request, or it is not yours to see")
-	var id access.RequestID
-	var err error
 	switch r.URL.Query().Get("channel") {
 	case "":
-		id, err = access.ParseRequestID(r.PathValue("id"))
+		id, err := access.ParseRequestID(r.PathValue("id"))
+		if err != nil {
+			return "", unknown
+		}
+		return id, nil
 	case string(access.ChannelQueue):
-		id = access.NewRequestID(QueueSender(), r.PathValue("id"))
+		return access.NewRequestID(QueueSender(), r.PathValue("id")), nil
 	case string(access.ChannelHTTP):
-		id = access.NewRequestID(by.Sender(), r.PathValue("id"))
-	default:
-		err = unknown
+		return access.NewRequestID(by.Sender(), r.PathValue("id")), nil
 	}
-	if err != nil {
-		return answer{}, unknown
-	}
-	rec, legs, err := a.Views.View(r.Context(), id)
-	if access.CodeOf(err) == access.NotFound || err == nil && !mayView(by, rec) {
-		err = unknown
-	}
+	return "", unknown
+}
+
+// show handles GET /api/access-requests/{id}.
+func (a *AccessAPI) show(r *http.Request, by access.Caller) (answer, error) {
+	id, err := requestID(r, by)
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{http.StatusOK, accessjson.View(rec, legs), nil}, nil
+	s, err := a.Desk.View(r.Context(), by, id)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{http.StatusOK, accessjson.View(s), nil}, nil
 }
 
-// mayView says whether the caller sent the request or may see all. A name that
-// a queue asserted proves nothing, so it opens nothing here.
-func mayView(c access.Caller, rec access.Record) bool {
-	by := rec.Request.RequestedBy
-	return c.Has(access.RoleReadAll) || by.Channel == access.ChannelHTTP && by.Principal == c.Principal()
+// list handles GET /api/access-requests.
+func (a *AccessAPI) list(r *http.Request, by access.Caller) (answer, error) {
+	query := r.URL.Query()
+	f := broker.Filter{Requestor: query.Get("requestor"), Status: query.Get("status"), Token: query.Get("continuationToken")}
+	var err error
+	if f.PageSize, err = pageSize(query); err != nil {
+		return answer{}, err
+	}
+	if vm := query.Get("virtualMachine"); vm != "" {
+		if f.VM, err = access.ParseVM(vm); err != nil {
+			return answer{}, err
+		}
+	}
+	for name, to := range map[string]*time.Time{"from": &f.From, "to": &f.To} {
+		if text := query.Get(name); text != "" {
+			if *to, err = time.Parse(time.RFC3339, text); err != nil {
+				return answer{}, access.Errorf(access.InvalidArgument, "time_invalid", "%s is a time such as 2026-11-24T10:00:00Z", name)
+			}
+		}
+	}
+	p, err := a.Desk.List(r.Context(), by, f)
+	if err != nil {
+		return answer{}, err
+	}
+	items := []accessjson.RequestView{}
+	for _, s := range p.Items {
+		items = append(items, accessjson.View(s))
+	}
+	return page(r, items, p.Next), nil
+}
+
+// events handles GET /api/access-requests/{id}/events.
+func (a *AccessAPI) events(r *http.Request, by access.Caller) (answer, error) {
+	id, err := requestID(r, by)
+	if err != nil {
+		return answer{}, err
+	}
+	list, err := a.Desk.EventsOf(r.Context(), by, id)
+	if err != nil {
+		return answer{}, err
+	}
+	type event struct {
+		Kind   access.EventKind  `json:"kind"`
+		At     time.Time         `json:"at"`
+		Actor  string            `json:"actor,omitempty"`
+		Detail map[string]string `json:"detail,omitempty"`
+	}
+	items := []event{}
+	for _, e := range list {
+		items = append(items, event{e.Kind, e.At.UTC(), e.Actor, e.Detail})
+	}
+	return page(r, items, ""), nil
+}
+
+// extend handles POST /api/access-requests/{id}/extend.
+func (a *AccessAPI) extend(r *http.Request, by access.Caller) (answer, error) {
+	id, err := requestID(r, by)
+	if err != nil {
+		return answer{}, err
+	}
+	data, err := body(r)
+	if err != nil {
+		return answer{}, err
+	}
+	m, err := accessjson.DecodeExtension(data)
+	if err != nil {
+		return answer{}, err
+	}
+	key, err := clientID("", r.Header.Values("Idempotency-Key"))
+	if err != nil {
+		return answer{}, err
+	}
+	s, err := a.Changes.Extend(r.Context(), by, id, broker.Extension{
+		ClientID: key, Duration: m.Duration, EndTime: m.EndTime, Justification: m.Justification, BodyHash: accessjson.Hash(data),
+	})
+	if err != nil {
+		return answer{}, err
+	}
+	return accepted(s), nil
+}
+
+// revoke handles POST /api/access-requests/{id}/revoke.
+func (a *AccessAPI) revoke(r *http.Request, by access.Caller) (answer, error) {
+	id, err := requestID(r, by)
+	if err != nil {
+		return answer{}, err
+	}
+	var doc struct {
+		Reason string `json:"reason"`
+		Grants []int  `json:"grants"`
+	}
+	if err := strictBody(r, &doc); err != nil {
+		return answer{}, err
+	}
+	switch {
+	case len(doc.Reason) > maxReason:
+		return answer{}, access.Errorf(access.InvalidArgument, "text_too_long", "the reason has more than %d bytes", maxReason)
+	case doc.Grants != nil && len(doc.Grants) == 0:
+		// Somebody chose none: that must not end all of them.
+		return answer{}, access.Errorf(access.InvalidArgument, "grants_empty", "grants names none: leave it out to give back all of them")
+	case len(doc.Grants) > access.MaxPorts:
+		return answer{}, access.Errorf(access.InvalidArgument, "grant_unknown", "a request has at most %d grants", access.MaxPorts)
+	}
+	s, err := a.Changes.Revoke(r.Context(), by, id, broker.GiveBack{Reason: doc.Reason, Grants: doc.Grants})
+	if err != nil {
+		return answer{}, err
+	}
+	return accepted(s), nil
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/portcullis-access/portcullis/handlers"
 	"github.com/portcullis-access/portcullis/handlers/portal"
 	"github.com/portcullis-access/portcullis/internal/connect"
-	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/azure/network"
 	"github.com/portcullis-access/portcullis/pkg/azure/servicebus"
 	"github.com/portcullis-access/portcullis/pkg/azure/tables"
@@ -20,7 +19,6 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/config"
 	"github.com/portcullis-access/portcullis/pkg/customhandler"
 	"github.com/portcullis-access/portcullis/pkg/identity"
-	"github.com/portcullis-access/portcullis/pkg/policy"
 )
 
 // The queues, as infra/entities.json makes them.
@@ -143,7 +141,7 @@ func wire(cfg config.Config, p parts, clock broker.Clock, log *slog.Logger) (htt
 		return nil, err
 	}
 	policies, err := broker.NewPolicyDesk(broker.PolicyPorts{
-		Policies: p.store, Grants: grants, Events: p.store, Clock: clock, Token: uuid.NewString, Baselines: unplanned, Ensure: enabler.Ensure,
+		Policies: p.store, Grants: grants, Events: p.store, Clock: clock, Token: uuid.NewString, Baselines: enabler.Plan, Ensure: enabler.Ensure,
 	})
 	if err != nil {
 		return nil, err
@@ -164,9 +162,4 @@ func wire(cfg config.Config, p parts, clock broker.Clock, log *slog.Logger) (htt
 		"DeadRequest":   handlers.DeadRequest(dead),
 		"DeadReconcile": handlers.DeadReconcile(dead),
 	}, page.Before(handlers.SameOrigin(api)), log)
-}
-
-// unplanned stands where the plan of a baseline goes.
-func unplanned(context.Context, policy.AccessPolicy, bool) ([]broker.MachinePlan, error) {
-	return nil, access.Errorf(access.Unimplemented, "plan_unavailable", "what a baseline would change cannot be shown yet")
 }

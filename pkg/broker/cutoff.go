@@ -21,15 +21,15 @@ func newCutter(states map[access.ResourceID]groupState) *cutter {
 	return &cutter{states: states, before: map[string]nsg.Layer{}, after: map[string]nsg.Layer{}}
 }
 
-// place is where traffic comes from, under a name of its own.
-type place struct {
+// cutPlace is where traffic comes from, under a name of its own.
+type cutPlace struct {
 	name string
 	from nsg.Vantage
 }
 
 // onPremises is where machines behind a gateway are thought to be: all private
 // addresses but those of networks that are known.
-func onPremises(around Surroundings) place {
+func onPremises(around Surroundings) cutPlace {
 	var known []netip.Prefix
 	for _, n := range around.Neighbours {
 		known = append(known, n.Prefixes...)
@@ -38,13 +38,13 @@ func onPremises(around Surroundings) place {
 		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("fc00::/7"),
 	}
 	rest := nsg.Without(private, known)
-	return place{fmt.Sprint("gateway ", rest), nsg.FromNetwork(rest)}
+	return cutPlace{fmt.Sprint("gateway ", rest), nsg.FromNetwork(rest)}
 }
 
 // cuts gives what a policy's baseline on the NSG would cut the machine off from.
 func (c *cutter) cuts(m Machine, on access.ResourceID, p policy.AccessPolicy, around Surroundings) (out []Cut) {
 	for _, n := range around.Neighbours {
-		where := place{fmt.Sprint(n.Prefixes), nsg.FromNetwork(n.Prefixes)}
+		where := cutPlace{fmt.Sprint(n.Prefixes), nsg.FromNetwork(n.Prefixes)}
 		if n.Kind == Gateway {
 			where = onPremises(around)
 		}
@@ -56,11 +56,11 @@ func (c *cutter) cuts(m Machine, on access.ResourceID, p policy.AccessPolicy, ar
 		ports := slices.DeleteFunc(p.PortNumbers(), func(n access.PortNumber) bool {
 			return n.Number != b.Port || n.Protocol != b.Protocol && n.Protocol != access.AnyProtocol && b.Protocol != access.AnyProtocol
 		})
-		if b.Probe && len(c.lost(m, on, ports, place{"probe", nsg.FromLoadBalancer()}, b.Address)) > 0 {
+		if b.Probe && len(c.lost(m, on, ports, cutPlace{"probe", nsg.FromLoadBalancer()}, b.Address)) > 0 {
 			out = append(out, Cut{fmt.Sprintf("the health probe %s of load balancer %s to port %d: the machine would count as down", b.Name, b.Balancer.Name(), b.Port),
 				"add 168.63.129.16 to standingSources, or probe another port"})
 		}
-		if !b.Probe && len(slices.Concat(c.lost(m, on, ports, place{"internet", nsg.FromInternet()}, b.Address), c.lost(m, on, ports, onPremises(around), b.Address))) > 0 {
+		if !b.Probe && len(slices.Concat(c.lost(m, on, ports, cutPlace{"internet", nsg.FromInternet()}, b.Address), c.lost(m, on, ports, onPremises(around), b.Address))) > 0 {
 			out = append(out, Cut{fmt.Sprintf("what load balancer %s sends to port %d by its rule %s", b.Balancer.Name(), b.Port, b.Name),
 				"leave the port out of the policy, or add those who come by it to standingSources"})
 		}
@@ -90,7 +90,7 @@ func neighbourCut(n Neighbour, ports []string) Cut {
 // lost gives those of the ports, such as "22/TCP", that something from the place
 // may reach now and could not once the NSG is as planned. With an address it
 // looks at that one alone.
-func (c *cutter) lost(m Machine, on access.ResourceID, ports []access.PortNumber, from place, only netip.Addr) []string {
+func (c *cutter) lost(m Machine, on access.ResourceID, ports []access.PortNumber, from cutPlace, only netip.Addr) []string {
 	lost := map[access.PortNumber]bool{}
 	for _, nic := range m.NICs {
 		for _, a := range nic.Addresses {
@@ -121,7 +121,7 @@ func (c *cutter) lost(m Machine, on access.ResourceID, ports []access.PortNumber
 
 // path gives what stands before an address now; false where not all of it could
 // be read.
-func (c *cutter) path(nic NIC, a Address, from place) ([]nsg.Layer, bool) {
+func (c *cutter) path(nic NIC, a Address, from cutPlace) ([]nsg.Layer, bool) {
 	known := map[access.ResourceID]nsg.Layer{}
 	for _, id := range []access.ResourceID{a.SubnetNSG, nic.NSG} {
 		s, ok := c.states[id]
@@ -138,7 +138,7 @@ func (c *cutter) path(nic NIC, a Address, from place) ([]nsg.Layer, bool) {
 	return layers, unread == ""
 }
 
-func (c *cutter) planned(id access.ResourceID, from place) nsg.Layer {
+func (c *cutter) planned(id access.ResourceID, from cutPlace) nsg.Layer {
 	key := from.name + " " + string(id)
 	l, ok := c.after[key]
 	if !ok {

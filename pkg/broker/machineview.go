@@ -53,6 +53,8 @@ type MachineView struct {
 	Ports []policy.Port
 	// Suggested are ports to choose when it is enabled; see [SuggestedPorts].
 	Suggested []policy.Port
+	// RequireJustification and RequireTicket are the policy's demands.
+	RequireJustification, RequireTicket bool
 	// MayRequest says whether the caller may ask for access to it.
 	MayRequest bool
 	Exposure   MachineExposure
