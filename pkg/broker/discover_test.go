@@ -28,7 +28,7 @@ func (u used) Activity(_ context.Context, vm access.ResourceID, since time.Time)
 var (
 	asker  = access.Caller{Name: "alice@contoso.com", ObjectID: "00000000-0000-0000-0000-00000000a11c", Roles: []access.Role{access.RoleRequest}}
 	reader = access.Caller{Name: "rita@contoso.com", Roles: []access.Role{access.RoleReadAll}}
-	admin  = access.Caller{Name: "adam@contoso.com", Roles: []access.Role{access.RoleAdminister}}
+	adam   = access.Caller{Name: "adam@contoso.com", Roles: []access.Role{access.RoleAdminister}}
 )
 
 func vmID(name string) access.ResourceID {
@@ -130,7 +130,7 @@ func TestWhoSeesWhichMachines(t *testing.T) {
 		by      access.Caller
 		seen    string
 		request bool // may ask for db
-	}{{asker, "db", true}, {others, "db", false}, {reader, "db,web-1,web-9", false}, {admin, "db,web-1,web-9", false}} {
+	}{{asker, "db", true}, {others, "db", false}, {reader, "db,web-1,web-9", false}, {adam, "db,web-1,web-9", false}} {
 		list, _ := w.see(d, c.by, broker.MachineQuery{})
 		if names(list) != c.seen || list[0].MayRequest != c.request {
 			t.Errorf("%v: sees %s, may request %v", c.by.Roles, names(list), list[0].MayRequest)
