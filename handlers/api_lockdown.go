@@ -5,8 +5,8 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/accessjson"
 )
 
 // Lockdowns locks down and lifts it: a broker.LockdownDesk.
@@ -27,33 +27,16 @@ func (a *AccessAPI) lockdownRoutes() {
 	})
 }
 
-// maxReason bounds a reason, in bytes.
-const maxReason = 1024
-
 func (a *AccessAPI) lockDown(r *http.Request, by access.Caller) (answer, error) {
-	var doc struct {
-		Reason string `json:"reason"`
-	}
-	if err := strictBody(r, &doc); err != nil {
-		return answer{}, err
-	}
-	if len(doc.Reason) > maxReason {
-		return answer{}, access.Errorf(access.InvalidArgument, "text_too_long", "the reason has more than %d bytes", maxReason)
-	}
-	return lockdown(a.Lockdowns.On(r.Context(), by, doc.Reason))
-}
-
-// strictBody decodes a small document; a field that is not known, or known
-// twice, is refused rather than passed over.
-func strictBody(r *http.Request, into any) error {
 	data, err := body(r)
 	if err != nil {
-		return err
+		return answer{}, err
 	}
-	if err := json.Unmarshal(data, into, json.RejectUnknownMembers(true)); err != nil {
-		return access.Wrap(err, access.InvalidArgument, "body_invalid", "the body is not JSON of the fields that this call takes; see /api/openapi.json")
+	reason, err := accessjson.DecodeLockdown(data)
+	if err != nil {
+		return answer{}, err
 	}
-	return nil
+	return lockdown(a.Lockdowns.On(r.Context(), by, reason))
 }
 
 func lockdown(l access.Lockdown, err error) (answer, error) {

@@ -188,7 +188,7 @@ func (a *AccessAPI) extend(r *http.Request, by access.Caller) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	m, err := accessjson.DecodeExtension(data)
+	m, err := accessjson.DecodeExtend(data)
 	if err != nil {
 		return answer{}, err
 	}
@@ -211,23 +211,15 @@ func (a *AccessAPI) revoke(r *http.Request, by access.Caller) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	var doc struct {
-		Reason string `json:"reason"`
-		Grants []int  `json:"grants"`
-	}
-	if err := strictBody(r, &doc); err != nil {
+	data, err := body(r)
+	if err != nil {
 		return answer{}, err
 	}
-	switch {
-	case len(doc.Reason) > maxReason:
-		return answer{}, access.Errorf(access.InvalidArgument, "text_too_long", "the reason has more than %d bytes", maxReason)
-	case doc.Grants != nil && len(doc.Grants) == 0:
-		// Somebody chose none: that must not end all of them.
-		return answer{}, access.Errorf(access.InvalidArgument, "grants_empty", "grants names none: leave it out to give back all of them")
-	case len(doc.Grants) > access.MaxPorts:
-		return answer{}, access.Errorf(access.InvalidArgument, "grant_unknown", "a request has at most %d grants", access.MaxPorts)
+	m, err := accessjson.DecodeRevoke(data)
+	if err != nil {
+		return answer{}, err
 	}
-	s, err := a.Changes.Revoke(r.Context(), by, id, broker.GiveBack{Reason: doc.Reason, Grants: doc.Grants})
+	s, err := a.Changes.Revoke(r.Context(), by, id, broker.GiveBack{Reason: m.Reason, Grants: m.Grants})
 	if err != nil {
 		return answer{}, err
 	}

@@ -24,22 +24,14 @@ const (
 	// MaxMachines and DefaultMachines bound a page.
 	MaxMachines, DefaultMachines = 200, 50
 
-	activityDays    = 7
 	discoverAtOnce  = 16
 	machineNotFound = "no policy lets you ask for this virtual machine, or it does not exist"
 )
 
-// Activity is what was granted of a machine.
-type Activity struct {
-	Approved   int       // requests accepted since the time asked about
-	LastAccess time.Time // when the latest was accepted; zero for none known
-	LastUser   string    // who it was for
-}
-
-// Activities tells what was granted of machines.
+// Activities tells how machines were used.
 type Activities interface {
-	// Activity sums up the accepted requests that name the VM.
-	Activity(ctx context.Context, vm access.ResourceID, since time.Time) (Activity, error)
+	// Usages sums up the accepted requests that name each of the VMs.
+	Usages(ctx context.Context, vms []access.ResourceID) (map[access.ResourceID]Usage, error)
 }
 
 // DiscoverPorts are what a Discoverer needs.
@@ -300,37 +292,36 @@ func (d *Discoverer) list(ctx context.Context, subscription string) ([]Machine, 
 
 // views completes the views of the machines of one page.
 func (d *Discoverer) views(ctx context.Context, by access.Caller, list []candidate, address netip.Addr) ([]MachineView, error) {
-	since := d.Clock().AddDate(0, 0, -activityDays)
 	rows, err := d.rows(ctx, list)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]MachineView, len(list))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(discoverAtOnce)
-	for i, c := range list {
-		g.Go(func() error {
-			activity, err := d.Activities.Activity(ctx, c.machine.ID, since)
-			if err != nil {
-				return err
-			}
-			v := MachineView{
-				ID: c.machine.ID, Name: c.machine.Name, OS: c.machine.OS, Status: c.status, Reason: c.reason, Scope: c.policy.Scope, Ports: c.policy.Ports,
-				RequireJustification: c.policy.RequireJustification, RequireTicket: c.policy.RequireTicket,
-				Suggested: SuggestedPorts(c.machine.OS, address), Exposure: exposureOf(d.rules, c.machine, c.policy.Ports, c.from.layers),
-				MayRequest: c.status == Configured && by.Has(access.RoleRequest) && c.policy.Admits(by.Requestor()),
-				Approved:   activity.Approved, LastAccess: activity.LastAccess, LastUser: activity.LastUser, AsOf: c.from.asOf,
-			}
-			var of []access.Baseline
-			for _, id := range pathOf(c.machine) {
-				of = append(of, rows[id]...)
-			}
-			v.Baseline, v.BlockedBy = baselineStatus(c.machine, c.policy, of)
-			out[i] = v
-			return nil
-		})
+	var vms []access.ResourceID
+	for _, c := range list {
+		vms = append(vms, c.machine.ID)
 	}
-	return out, g.Wait()
+	used, err := d.Activities.Usages(ctx, vms)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]MachineView, len(list))
+	for i, c := range list {
+		activity := used[c.machine.ID]
+		v := MachineView{
+			ID: c.machine.ID, Name: c.machine.Name, OS: c.machine.OS, Status: c.status, Reason: c.reason, Scope: c.policy.Scope, Ports: c.policy.Ports,
+			RequireJustification: c.policy.RequireJustification, RequireTicket: c.policy.RequireTicket,
+			Suggested: SuggestedPorts(c.machine.OS, address), Exposure: exposureOf(d.rules, c.machine, c.policy.Ports, c.from.layers),
+			MayRequest: c.status == Configured && by.Has(access.RoleRequest) && c.policy.Admits(by.Requestor()),
+			Approved:   activity.Approved, LastAccess: activity.LastAccess, LastUser: activity.LastUser, AsOf: c.from.asOf,
+		}
+		var of []access.Baseline
+		for _, id := range pathOf(c.machine) {
+			of = append(of, rows[id]...)
+		}
+		v.Baseline, v.BlockedBy = baselineStatus(c.machine, c.policy, of)
+		out[i] = v
+	}
+	return out, nil
 }
 
 // rows reads the baselines on the machines' NSGs.

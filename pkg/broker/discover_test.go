@@ -16,13 +16,10 @@ import (
 )
 
 // used is what was granted of machines, by VM.
-type used map[access.ResourceID]broker.Activity
+type used map[access.ResourceID]broker.Usage
 
-func (u used) Activity(_ context.Context, vm access.ResourceID, since time.Time) (broker.Activity, error) {
-	if since.IsZero() {
-		return broker.Activity{}, access.Errorf(access.Internal, "no_since", "no time was given")
-	}
-	return u[vm], nil
+func (u used) Usages(context.Context, []access.ResourceID) (map[access.ResourceID]broker.Usage, error) {
+	return u, nil
 }
 
 var (

@@ -196,15 +196,23 @@ type Usage struct {
 // usageWithin is how far back Usage counts.
 const usageWithin = 7 * 24 * time.Hour
 
+// UsageIndex tells how machines were used, by the index. It implements
+// Activities.
+type UsageIndex struct {
+	Index Index
+	Clock Clock
+}
+
 // Usages tells of each machine how it was used, several at a time. Who may know is
 // the caller's to decide.
-func Usages(ctx context.Context, index Index, now time.Time, vms []access.ResourceID) (map[access.ResourceID]Usage, error) {
+func (u UsageIndex) Usages(ctx context.Context, vms []access.ResourceID) (map[access.ResourceID]Usage, error) {
+	now := u.Clock().UTC()
 	found := make([]Usage, len(vms))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(confirmAtOnce)
 	for i, vm := range vms {
 		g.Go(func() (err error) {
-			found[i], err = usage(gctx, index, now, vm)
+			found[i], err = usage(gctx, u.Index, now, vm)
 			return err
 		})
 	}

@@ -23,7 +23,7 @@ func (w *world) desk() *broker.PolicyDesk {
 	}
 	d, err := broker.NewPolicyDesk(broker.PolicyPorts{
 		Policies: w.store, Grants: grants, Events: w.store, Clock: clock, Token: token, Ensure: w.enabler.Ensure,
-		Baselines: func(context.Context, policy.AccessPolicy, bool) ([]broker.MachinePlan, error) { return nil, nil },
+		Baselines: w.enabler.Plan,
 	})
 	if err != nil {
 		w.t.Fatal(err)

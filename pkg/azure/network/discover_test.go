@@ -20,8 +20,8 @@ import (
 
 type unused struct{}
 
-func (unused) Activity(context.Context, access.ResourceID, time.Time) (broker.Activity, error) {
-	return broker.Activity{}, nil
+func (unused) Usages(context.Context, []access.ResourceID) (map[access.ResourceID]broker.Usage, error) {
+	return nil, nil
 }
 
 var everyone = access.Caller{Name: "rita@contoso.com", Roles: []access.Role{access.RoleAdminister}}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"log/slog"
+	"net/http"
+
+	"github.com/google/uuid"
+	"github.com/portcullis-access/portcullis/handlers"
+	"github.com/portcullis-access/portcullis/handlers/portal"
+	"github.com/portcullis-access/portcullis/pkg/azure/network"
+	"github.com/portcullis-access/portcullis/pkg/azure/servicebus"
+	"github.com/portcullis-access/portcullis/pkg/azure/tables"
+	"github.com/portcullis-access/portcullis/pkg/broker"
+	"github.com/portcullis-access/portcullis/pkg/config"
+	"github.com/portcullis-access/portcullis/pkg/customhandler"
+	"github.com/portcullis-access/portcullis/pkg/identity"
+)
+
+// parts are the adapters, and what else the use cases stand on.
+type parts struct {
+	store    *tables.Store
+	sender   *servicebus.Sender
+	azure    *network.Network
+	verifier *identity.Verifier
+	clock    broker.Clock
+	log      *slog.Logger
+}
+
+// core is the use cases that functions run.
+type core struct {
+	submitter  *broker.Submitter
+	reconciler *broker.Reconciler
+	lockdown   *broker.LockdownDesk
+	enabler    *broker.Enabler
+	sweeper    *broker.Sweeper
+	scanner    *broker.Scanner
+	dead       *broker.DeadLetters
+}
+
+// wire puts the handler together: queues and timers are functions, the rest is
+// the page and the API.
+func wire(cfg config.Config, p parts) (http.Handler, error) {
+	c, err := wireCore(cfg, p)
+	if err != nil {
+		return nil, err
+	}
+	request, err := handlers.NewRequestAccess(c.submitter, p.sender, p.clock, cfg.MaxAttempts, p.log)
+	if err != nil {
+		return nil, err
+	}
+	api, err := wireAPI(cfg, p, c)
+	if err != nil {
+		return nil, err
+	}
+	page, err := portal.New()
+	if err != nil {
+		return nil, err
+	}
+	return customhandler.New(map[string]customhandler.Function{
+		"RequestAccess": request.Handle,
+		"ReconcileNsg":  handlers.ReconcileNsg(c.reconciler.Reconcile),
+		"Sweep":         handlers.Timer(c.sweeper.Sweep),
+		"Scan":          handlers.Timer(c.scanner.Scan),
+		"DeadRequest":   handlers.DeadRequest(c.dead),
+		"DeadReconcile": handlers.DeadReconcile(c.dead),
+	}, page.Before(handlers.SameOrigin(api)), p.log)
+}
+
+func wireCore(cfg config.Config, p parts) (c core, err error) {
+	if c.submitter, err = broker.NewSubmitter(broker.SubmitPorts{
+		Policies: p.store, Requests: p.store, Files: p.store, Marks: p.store, Index: p.store, Starts: p.store, Events: p.store, Lockdowns: p.store,
+		Ledger: p.store, Machines: p.azure, Prompts: p.sender, StartPrompts: p.sender, Clock: p.clock, Token: uuid.NewString,
+	}, broker.SubmitSettings{
+		ShortestDuration: cfg.ShortestDuration, OpenWithin: cfg.OpenWithin, SnapshotAge: cfg.SnapshotAge,
+		MaxLiveGrants: cfg.MaxLiveGrants, MaxRequestsPerHour: cfg.MaxRequestsPerHour,
+	}); err != nil {
+		return c, err
+	}
+	if c.reconciler, err = broker.NewReconciler(broker.ReconcilePorts{
+		Ledger: p.store, Legs: p.store, Files: p.store, Policies: p.store, Lockdowns: p.store, Baselines: p.store, Events: p.store,
+		Machines: p.azure, Groups: p.azure, Prompts: p.sender, Clock: p.clock, Token: uuid.NewString, Log: p.log,
+	}, cfg.Rules); err != nil {
+		return c, err
+	}
+	if c.lockdown, err = broker.NewLockdownDesk(broker.LockdownPorts{
+		Lockdowns: p.store, Heads: p.store, Ledger: p.store, Legs: p.store, Prompts: p.sender, History: p.store, Clock: p.clock, Token: uuid.NewString,
+	}); err != nil {
+		return c, err
+	}
+	if c.enabler, err = broker.NewEnabler(broker.EnablePorts{
+		Policies: p.store, Lister: p.azure, Machines: p.azure, Groups: p.azure, Heads: p.store, Baselines: p.store,
+		Prompts: p.sender, Clock: p.clock, Token: uuid.NewString, Log: p.log, Neighbourhood: p.azure,
+	}, cfg.Rules); err != nil {
+		return c, err
+	}
+	if c.sweeper, err = broker.NewSweeper(broker.SweepPorts{
+		Heads: p.store, Pending: p.store, Prompts: p.sender, Clock: p.clock, Log: p.log, Resume: c.submitter.Resume, Reconcile: c.reconciler.Reconcile,
+		Starts: p.store, Start: c.submitter.Start, Lockdown: c.lockdown.Tell,
+	}); err != nil {
+		return c, err
+	}
+	if c.scanner, err = broker.NewScanner(broker.ScanPorts{
+		Subscriptions: cfg.Subscriptions, Lister: p.azure, Groups: p.azure, Heads: p.store, Ledger: p.store, Legs: p.store, Baselines: p.store,
+		Ensure: c.enabler.Ensure, Machines: p.azure, Prompts: p.sender, Clock: p.clock, Token: uuid.NewString, Log: p.log,
+	}, cfg.Rules); err != nil {
+		return c, err
+	}
+	c.dead, err = broker.NewDeadLetters(p.store, p.sender, p.store, p.sender, p.clock, uuid.NewString, p.log)
+	return c, err
+}
+
+func wireAPI(cfg config.Config, p parts, c core) (http.Handler, error) {
+	viewer, err := broker.NewViewer(p.store, p.store, p.store, p.clock)
+	if err != nil {
+		return nil, err
+	}
+	desk, err := broker.NewDesk(broker.DeskPorts{
+		Submitter: c.submitter, Viewer: viewer, Legs: p.store, Events: p.store, History: p.store, Heads: p.store,
+	})
+	if err != nil {
+		return nil, err
+	}
+	policies, err := broker.NewPolicyDesk(broker.PolicyPorts{
+		Policies: p.store, Grants: desk, Events: p.store, Clock: p.clock, Token: uuid.NewString, Baselines: c.enabler.Plan, Ensure: c.enabler.Ensure,
+	})
+	if err != nil {
+		return nil, err
+	}
+	machines, err := broker.NewDiscoverer(broker.DiscoverPorts{
+		Subscriptions: cfg.Subscriptions, Policies: p.store, Lister: p.azure, Machines: p.azure, GroupLister: p.azure, Groups: p.azure,
+		Baselines: p.store, Activities: broker.UsageIndex{Index: p.store, Clock: p.clock}, Clock: p.clock,
+	}, cfg.Rules)
+	if err != nil {
+		return nil, err
+	}
+	return handlers.NewAccessAPI(handlers.APIParts{
+		Desk: desk, Changes: desk, Machines: machines, Policies: policies, Lockdowns: c.lockdown, Identities: p.verifier, Log: p.log,
+	})
+}
