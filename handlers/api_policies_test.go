@@ -15,8 +15,13 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/policy"
 )
 
-// nopolicies is for tests of other parts.
-type nopolicies struct{ handlers.Policies }
+// What tests of other parts need not answer.
+type (
+	nopolicies  struct{ handlers.Policies }
+	machines    = handlers.Machines
+	nomachines  struct{ machines }
+	nolockdowns struct{ handlers.Lockdowns }
+)
 
 const (
 	scope      = "/subscriptions/00000000-0000-0000-0000-000000000001/resourcegroups/prod"
@@ -66,7 +71,7 @@ func (d *desk) Delete(_ context.Context, _ access.Caller, at access.ResourceID, 
 func (d *desk) call(t *testing.T, method, path, body string, headers ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	f := &fake{caller: access.Caller{ObjectID: "o", TenantID: "t", Name: "admin@contoso.com", Roles: []access.Role{access.RoleAdminister, "Other.App.Role"}}}
-	api, err := handlers.NewAccessAPI(handlers.APIParts{Requests: f, Views: f, Policies: d, Identities: f, Log: slog.New(slog.DiscardHandler)})
+	api, err := handlers.NewAccessAPI(handlers.APIParts{Desk: deskFake{f}, Changes: deskFake{f}, Machines: nomachines{}, Policies: d, Lockdowns: nolockdowns{}, Identities: f, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

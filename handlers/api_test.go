@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/portcullis-access/portcullis/handlers"
 	"github.com/portcullis-access/portcullis/pkg/access"
@@ -21,7 +20,7 @@ var (
 // keyed posts a request with the Idempotency-Keys.
 func keyed(t *testing.T, f *fake, body string, keys ...string) *httptest.ResponseRecorder {
 	t.Helper()
-	api, err := handlers.NewAccessAPI(handlers.APIParts{Requests: f, Views: f, Policies: nopolicies{}, Identities: f, Log: slog.New(slog.DiscardHandler)})
+	api, err := handlers.NewAccessAPI(handlers.APIParts{Desk: deskFake{f}, Changes: deskFake{f}, Machines: nomachines{}, Policies: nopolicies{}, Lockdowns: nolockdowns{}, Identities: f, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +51,7 @@ func TestAPathThatIsNotPlainIsNoAddress(t *testing.T) {
 				t.Errorf("%s %s: %d to %q", method, path, w.Code, w.Header().Get("Location"))
 			}
 		}
-		if len(f.got) != 0 {
+		if len(f.asks) != 0 {
 			t.Errorf("%s submitted", path)
 		}
 	}
@@ -60,7 +59,7 @@ func TestAPathThatIsNotPlainIsNoAddress(t *testing.T) {
 
 func TestMethodsThatAnAddressHas(t *testing.T) {
 	for _, c := range []struct{ method, path, allow string }{
-		{"GET", "/api/access-requests", "POST"}, {"PUT", "/api/access-requests/ar-1", "GET, HEAD"}, {"POST", "/api/schemas/access-request", "GET, HEAD"},
+		{"DELETE", "/api/access-requests", "POST, GET, HEAD"}, {"PUT", "/api/access-requests/ar-1", "GET, HEAD"}, {"POST", "/api/schemas/access-request", "GET, HEAD"},
 	} {
 		if w := call(t, &fake{caller: bob}, c.method, c.path, ""); w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != c.allow {
 			t.Errorf("%s %s: %d, allows %q", c.method, c.path, w.Code, w.Header().Get("Allow"))
@@ -90,29 +89,17 @@ func TestAnIdempotencyKeyNamesTheRequestUnlessItsBodyDoes(t *testing.T) {
 		f := &fake{caller: bob}
 		w := keyed(t, f, c.body, c.keys...)
 		switch {
-		case c.want == "" && (w.Code != http.StatusBadRequest || problemOf(t, w).Reason != "id_invalid" || len(f.got) != 0):
+		case c.want == "" && (w.Code != http.StatusBadRequest || problemOf(t, w).Reason != "id_invalid" || len(f.asks) != 0):
 			t.Errorf("%s: %d %s", c.name, w.Code, w.Body)
-		case c.want != "" && (w.Code != http.StatusAccepted || f.got[0].ClientID != c.want):
-			t.Errorf("%s: %d, %+v", c.name, w.Code, f.got)
+		case c.want != "" && (w.Code != http.StatusAccepted || f.asks[0].ClientID != c.want):
+			t.Errorf("%s: %d, %+v", c.name, w.Code, f.asks)
 		}
 	}
 	f := &fake{caller: bob}
 	keyed(t, f, nobody)
 	keyed(t, f, nobody)
-	if len(f.got) != 2 || f.got[0].ClientID == f.got[1].ClientID || len(f.got[0].ClientID) < 16 {
-		t.Errorf("without a name, two calls are two requests: %+v", f.got)
-	}
-}
-
-func TestARepeatShowsWhatBecameOfTheRequest(t *testing.T) {
-	leg := access.Leg{State: access.LegOpen, OpenedAt: time.Now()}
-	f := &fake{caller: bob, legs: []access.Leg{leg}, rec: access.Record{ID: "ar-1", Outcome: access.Accepted, Grants: []access.Grant{{}}}}
-	if w := keyed(t, f, nobody, "k"); w.Code != http.StatusAccepted || !strings.Contains(w.Body.String(), `"Initiated"`) {
-		t.Errorf("%d %s", w.Code, w.Body)
-	}
-	f.viewErr = access.Errorf(access.Unavailable, "tables_unavailable", "down")
-	if w := keyed(t, f, nobody, "k"); w.Code != http.StatusAccepted || !strings.HasPrefix(w.Header().Get("Location"), "/api/access-requests/ar-") {
-		t.Errorf("what was accepted stays accepted: %d %s", w.Code, w.Body)
+	if len(f.asks) != 2 || f.asks[0].ClientID == f.asks[1].ClientID || len(f.asks[0].ClientID) < 16 {
+		t.Errorf("without a name, two calls are two requests: %+v", f.asks)
 	}
 }
 
@@ -140,7 +127,7 @@ func TestTheChallengeSaysWhetherATokenCame(t *testing.T) {
 
 func TestBodiesThatAreNotTaken(t *testing.T) {
 	for reason, body := range map[string]string{
-		"not_json": "hello", "body_too_large": `{"justification":"` + strings.Repeat("x", 256<<10) + `"}`, "requestor_not_allowed_here": good,
+		"not_json": "hello", "body_too_large": `{"justification":"` + strings.Repeat("x", 256<<10) + `"}`,
 	} {
 		if w := keyed(t, &fake{caller: bob}, body); w.Code != http.StatusBadRequest || problemOf(t, w).Reason != reason {
 			t.Errorf("%s: %d %s", reason, w.Code, w.Body)

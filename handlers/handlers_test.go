@@ -29,8 +29,12 @@ type fake struct {
 	retried   []int
 	retriedAt []time.Time
 	rec       access.Record
-	legs      []access.Leg
-	viewErr   error
+	by        access.Caller
+	asks      []broker.Ask
+	id        access.RequestID
+	filter    broker.Filter
+	extension broker.Extension
+	back      broker.GiveBack
 	caller    access.Caller
 	verifyErr error
 	dead      func() error
@@ -64,14 +68,37 @@ func (f *fake) Start(_ context.Context, id access.RequestID, enqueued time.Time)
 	return f.startErr
 }
 
-func (f *fake) View(context.Context, access.RequestID) (access.Situation, error) {
-	if f.viewErr != nil {
-		return access.Situation{}, f.viewErr
-	}
-	if f.rec.ID == "" {
-		return access.Situation{}, access.Errorf(access.NotFound, "row_missing", "none")
-	}
-	return access.Situation{Record: f.rec, Legs: f.legs}, nil
+// deskFake is the fake as a desk.
+type deskFake struct{ *fake }
+
+func (f deskFake) Request(_ context.Context, by access.Caller, ask broker.Ask) (access.Situation, error) {
+	f.by, f.asks = by, append(f.asks, ask)
+	return access.Situation{Record: access.Record{ID: access.NewRequestID(by.Sender(), ask.ClientID), Outcome: access.Accepted}}, f.err
+}
+
+func (f deskFake) View(_ context.Context, by access.Caller, id access.RequestID) (access.Situation, error) {
+	f.by, f.id = by, id
+	return access.Situation{Record: f.rec}, f.err
+}
+
+func (f deskFake) List(_ context.Context, by access.Caller, filter broker.Filter) (broker.Page, error) {
+	f.by, f.filter = by, filter
+	return broker.Page{Items: []access.Situation{{Record: f.rec}}, Next: "more"}, f.err
+}
+
+func (f deskFake) EventsOf(_ context.Context, by access.Caller, id access.RequestID) ([]access.Event, error) {
+	f.by, f.id = by, id
+	return []access.Event{{Kind: access.EventRequested, Subject: string(id)}}, f.err
+}
+
+func (f deskFake) Extend(_ context.Context, by access.Caller, id access.RequestID, e broker.Extension) (access.Situation, error) {
+	f.by, f.id, f.extension = by, id, e
+	return access.Situation{Record: f.rec}, f.err
+}
+
+func (f deskFake) Revoke(_ context.Context, by access.Caller, id access.RequestID, g broker.GiveBack) (access.Situation, error) {
+	f.by, f.id, f.back = by, id, g
+	return access.Situation{Record: f.rec}, f.err
 }
 
 func (f *fake) Verify(context.Context, *http.Request) (access.Caller, error) {
@@ -191,63 +218,116 @@ func TestWhatMaySucceedLaterIsSentAgainAndInTheEndLeftToDie(t *testing.T) {
 	}
 }
 
-func call(t *testing.T, f *fake, method, path, body string) *httptest.ResponseRecorder {
+func call(t *testing.T, f *fake, method, path, body string, headers ...string) *httptest.ResponseRecorder {
 	t.Helper()
-	api, err := handlers.NewAccessAPI(handlers.APIParts{Requests: f, Views: f, Policies: nopolicies{}, Identities: f, Log: slog.New(slog.DiscardHandler)})
+	api, err := handlers.NewAccessAPI(handlers.APIParts{Desk: deskFake{f}, Changes: deskFake{f}, Machines: nomachines{}, Policies: nopolicies{}, Lockdowns: nolockdowns{}, Identities: f, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Add(headers[i], headers[i+1])
+	}
 	w := httptest.NewRecorder()
 	api.ServeHTTP(w, r)
 	return w
 }
 
-func TestTheAPITakesTheRequestorFromTheTokenAlone(t *testing.T) {
+func TestWhoAsksIsWhoTheTokenNames(t *testing.T) {
 	mine := strings.Replace(good, `"requestor":"alice@contoso.com",`, "", 1)
 	f := &fake{}
 	if w := call(t, f, "POST", "/api/access-requests", mine); w.Code != http.StatusUnauthorized || w.Header().Get("WWW-Authenticate") == "" {
 		t.Errorf("without a token: %d", w.Code)
 	}
 	f.caller = access.Caller{Name: "bob@contoso.com", ObjectID: "o", TenantID: "t"}
-	if w := call(t, f, "POST", "/api/access-requests", good); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "requestor_not_allowed_here") {
-		t.Errorf("in another's name: %d %s", w.Code, w.Body)
-	}
 	w := call(t, f, "POST", "/api/access-requests", mine)
 	if w.Code != http.StatusAccepted || !strings.HasPrefix(w.Header().Get("Location"), "/api/access-requests/ar-") {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
-	if r := f.got[0]; r.Requestor.Name != "bob@contoso.com" || r.Requestor.Asserted || r.RequestedBy.Principal != "t/o" {
-		t.Errorf("submitted %+v", r)
+	if f.by.Name != "bob@contoso.com" || f.asks[0].Requestor != "" {
+		t.Errorf("%+v asks %+v", f.by, f.asks[0])
+	}
+	// Whether somebody may ask in another's name is not decided here.
+	if call(t, f, "POST", "/api/access-requests", good); f.by.Name != "bob@contoso.com" || f.asks[1].Requestor != "alice@contoso.com" {
+		t.Errorf("%+v asks %+v", f.by, f.asks[1])
 	}
 }
 
-func TestARequestIsShownToItsSenderAndToReadersOfAll(t *testing.T) {
-	sender := access.Sender{Channel: access.ChannelHTTP, Principal: "t/o"}
-	id := access.NewRequestID(sender, "1")
-	f := &fake{rec: access.Record{ID: id, Request: access.Request{RequestedBy: sender}, Outcome: access.Refused}}
-	path := "/api/access-requests/" + string(id)
-	var unknown string
-	for _, c := range []struct {
-		caller access.Caller
-		want   int
-	}{
-		{access.Caller{ObjectID: "o", TenantID: "t"}, 200},
-		{access.Caller{ObjectID: "x", TenantID: "t", Roles: []access.Role{access.RoleReadAll}}, 200},
-		{access.Caller{ObjectID: "x", TenantID: "t"}, 404},
-		{access.Caller{ObjectID: "o", TenantID: "u"}, 404},
+func TestRequestsAreNamedByTheirKeyOrBySenderAndID(t *testing.T) {
+	id := access.NewRequestID(access.Sender{Channel: access.ChannelHTTP, Principal: "t/o"}, "1")
+	for path, want := range map[string]access.RequestID{
+		string(id): id, "1?channel=http": id, "1?channel=queue": access.NewRequestID(handlers.QueueSender(), "1"),
+		"1": "", "1?channel=x": "", "ar-UPPER": "",
 	} {
-		f.caller = c.caller
-		w := call(t, f, "GET", path, "")
-		if w.Code != c.want {
-			t.Errorf("%+v: %d, want %d", c.caller, w.Code, c.want)
+		f := &fake{caller: access.Caller{ObjectID: "o", TenantID: "t"}}
+		w := call(t, f, "GET", "/api/access-requests/"+path, "")
+		if (w.Code == http.StatusOK) != (want != "") || f.id != want || want == "" && problemOf(t, w).Reason != "request_unknown" {
+			t.Errorf("%s: %d %s", path, w.Code, f.id)
 		}
-		unknown = w.Body.String()
 	}
-	f.rec = access.Record{}
-	if w := call(t, f, "GET", path, ""); w.Body.String() != unknown {
-		t.Errorf("not there and not yours differ: %s and %s", w.Body, unknown)
+}
+
+func TestAListIsFilteredAndGoesOn(t *testing.T) {
+	f := &fake{caller: access.Caller{ObjectID: "o", TenantID: "t"}}
+	vm := "/subscriptions/00000000-0000-0000-0000-000000000001/resourcegroups/prod/providers/microsoft.compute/virtualmachines/web-1"
+	w := call(t, f, "GET", "/api/access-requests?virtualMachine="+vm+"&requestor=alice&status=Initiated&from=2026-11-24T09:00:00Z&to=2026-11-24T10:00:00Z&pageSize=7&continuationToken=x", "")
+	want := broker.Filter{
+		VM: access.ResourceID(vm), Requestor: "alice", Status: "Initiated", PageSize: 7, Token: "x",
+		From: time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC), To: time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC),
+	}
+	if w.Code != http.StatusOK || f.filter != want {
+		t.Errorf("%d %+v", w.Code, f.filter)
+	}
+	var page struct {
+		Items    []json.RawMessage
+		NextLink string
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil || len(page.Items) != 1 || !strings.Contains(page.NextLink, "continuationToken=more") || !strings.Contains(page.NextLink, "pageSize=7") {
+		t.Errorf("%+v %v", page, err)
+	}
+	for _, bad := range []string{"pageSize=0", "pageSize=201", "pageSize=x", "from=yesterday", "virtualMachine=web-1"} {
+		if w := call(t, f, "GET", "/api/access-requests?"+bad, ""); w.Code != http.StatusBadRequest {
+			t.Errorf("%s: %d", bad, w.Code)
+		}
+	}
+}
+
+func TestExtendAndGiveBack(t *testing.T) {
+	id := access.NewRequestID(access.Sender{Channel: access.ChannelHTTP, Principal: "t/o"}, "1")
+	f := &fake{caller: access.Caller{ObjectID: "o", TenantID: "t"}}
+	at := "/api/access-requests/" + string(id)
+	if w := call(t, f, "POST", at+"/extend", `{"duration":"PT1H","justification":"more"}`); w.Code != http.StatusAccepted || f.id != id || f.extension.Duration != time.Hour || f.extension.Justification != "more" || f.extension.ClientID == "" {
+		t.Errorf("%d %s %+v", w.Code, w.Body, f.extension)
+	}
+	if w := call(t, f, "POST", at+"/revoke", `{"reason":"done","grants":[0,2]}`); w.Code != http.StatusAccepted || f.back.Reason != "done" || len(f.back.Grants) != 2 {
+		t.Errorf("%d %s %+v", w.Code, w.Body, f.back)
+	}
+	if w := call(t, f, "POST", at+"/revoke", ""); w.Code != http.StatusAccepted || f.back.Grants != nil {
+		t.Errorf("%d %s %+v", w.Code, w.Body, f.back)
+	}
+	for path, body := range map[string]string{
+		"/extend": `{}`, "/extend?1": `{"duration":"PT1H","endTimeUtc":"2026-11-24T10:00:00Z"}`, "/extend?2": `{"duration":"PT1H","hours":1}`,
+		"/revoke": `{"grants":[]}`, "/revoke?1": `{"grant":0}`, "/revoke?2": `[]`,
+	} {
+		f.back, f.extension = broker.GiveBack{}, broker.Extension{}
+		if w := call(t, f, "POST", at+path, body); w.Code != http.StatusBadRequest || f.extension.ClientID != "" {
+			t.Errorf("%s %s: %d", path, body, w.Code)
+		}
+	}
+	if w := call(t, f, "GET", at+"/events", ""); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"Requested"`) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+func TestASourceLeftOutIsTheCallersAddress(t *testing.T) {
+	mine := strings.Replace(strings.Replace(good, `"requestor":"alice@contoso.com",`, "", 1), `"allowedSourceAddressPrefix":"203.0.113.7",`, "", 1)
+	f := &fake{caller: access.Caller{ObjectID: "o", TenantID: "t"}}
+	if w := call(t, f, "POST", "/api/access-requests", mine); w.Code != http.StatusBadRequest || problemOf(t, w).Reason != "source_missing" {
+		t.Errorf("no address known: %d %s", w.Code, w.Body)
+	}
+	if w := call(t, f, "POST", "/api/access-requests", mine, "X-Forwarded-For", "6.6.6.6, 203.0.113.9:50000"); w.Code != http.StatusAccepted || f.asks[0].Ports[0].Source.String() != "203.0.113.9/32" {
+		t.Errorf("%d %s %+v", w.Code, w.Body, f.asks)
 	}
 }
 
@@ -257,7 +337,7 @@ func TestErrorsOfOursAreNotShown(t *testing.T) {
 	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "secret") || w.Header().Get("Content-Type") != "application/problem+json" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
-	if w := call(t, f, "DELETE", "/api/access-requests", ""); w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "POST" {
+	if w := call(t, f, "DELETE", "/api/access-requests", ""); w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "POST, GET, HEAD" {
 		t.Errorf("DELETE: %d", w.Code)
 	}
 }

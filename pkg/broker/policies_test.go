@@ -13,16 +13,12 @@ import (
 
 var admin = access.Caller{Name: "admin@contoso.com", ObjectID: "o", TenantID: "t", Roles: []access.Role{access.RoleAdminister}}
 
-func (w *world) desk() *broker.PolicyDesk {
+func (w *world) policyDesk() *broker.PolicyDesk {
 	w.t.Helper()
 	clock := func() time.Time { return w.now }
 	token := func() string { return "token-d" }
-	grants, err := broker.NewGrants(w.store, w.store, w.store, w.store, w.bus, clock, token)
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	d, err := broker.NewPolicyDesk(broker.PolicyPorts{
-		Policies: w.store, Grants: grants, Events: w.store, Clock: clock, Token: token, Ensure: w.enabler.Ensure,
+		Policies: w.store, Grants: w.desk, Events: w.store, Clock: clock, Token: token, Ensure: w.enabler.Ensure,
 		Baselines: w.enabler.Plan,
 	})
 	if err != nil {
@@ -43,7 +39,7 @@ func (w *world) put(d *broker.PolicyDesk, p policy.AccessPolicy, o broker.Change
 
 func TestOnlyAdministratorsChangePolicies(t *testing.T) {
 	w := newWorld(t)
-	d := w.desk()
+	d := w.policyDesk()
 	p := w.store.Policies[0]
 	for _, c := range []struct {
 		role         access.Role
@@ -69,7 +65,7 @@ func TestOnlyAdministratorsChangePolicies(t *testing.T) {
 
 func TestEnablingShutsAndDisablingRestores(t *testing.T) {
 	w := newWorld(t)
-	d := w.desk()
+	d := w.policyDesk()
 	yes := true
 	p := w.store.Policies[0]
 	p.Baseline = &yes
@@ -115,7 +111,7 @@ func TestEnablingShutsAndDisablingRestores(t *testing.T) {
 
 func TestAPolicyUnderRemovalDoesNotStandInTheWay(t *testing.T) {
 	w := newWorld(t)
-	d := w.desk()
+	d := w.policyDesk()
 	p := w.store.Policies[0]
 	w.store.Policies[0].Disabled = true
 	if _, err := d.Get(context.Background(), admin, p.Scope); access.ReasonOf(err) != "policy_unknown" {
@@ -132,7 +128,7 @@ func TestAPolicyUnderRemovalDoesNotStandInTheWay(t *testing.T) {
 
 func TestATighterPolicyNamesWhatItWouldClose(t *testing.T) {
 	w := newWorld(t)
-	d := w.desk()
+	d := w.policyDesk()
 	stays, goes := w.submit(ask("a", alice, time.Hour)), w.submit(ask("b", bob, time.Hour))
 	w.deliver()
 	p := w.store.Policies[0]
