@@ -67,6 +67,9 @@ func (a *AccessAPI) create(r *http.Request, by access.Caller) (answer, error) {
 		ClientID: id, Requestor: m.Requestor, Justification: m.Justification, Ticket: m.Ticket, Ports: m.Ports, StartTime: m.StartTime,
 		BodyHash: accessjson.Hash(data),
 	})
+	if access.ReasonOf(err) == "role_required" {
+		return answer{}, err // it never became a request
+	}
 	if err != nil {
 		// A refusal is recorded, and is to be seen at the request's own address.
 		return answer{}, located{err, address(access.NewRequestID(by.Sender(), id))}

@@ -168,7 +168,7 @@ func describe(out io.Writer, o runOptions, env map[string]string) {
 Open %s in a browser, and sign in as whoever you like; or ask for
 access from another shell:
 
-  curl -s -H "Authorization: Bearer $(bin/portcullis-local token --env-file %s --as alice@contoso.com)" \
+  curl -s -H "Authorization: Bearer $(bin/portcullis-local token --env-file %s --as alice@contoso.com --role Access.Request)" \
     -H 'Content-Type: application/json' %s/api/access-requests -d '{
       "justification": "look at the logs",
       "virtualMachines": [{

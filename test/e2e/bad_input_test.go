@@ -149,14 +149,14 @@ func TestBadInputOverHTTP(t *testing.T) {
 	all := lines()
 	all = append(all,
 		bad{name: "more than 256 KB", body: but(`"j"`, `"`+strings.Repeat("x", 256<<10)+`"`), reason: "body_too_large", code: access.InvalidArgument, malformed: true},
-		bad{name: "a requestor beside the token", body: good, reason: "requestor_not_allowed_here", code: access.InvalidArgument, malformed: true})
+		bad{name: "another requestor than the token's", body: strings.Replace(good, "alice@", "bob@", 1), reason: "role_required", code: access.PermissionDenied, malformed: true})
 	for _, c := range all {
 		if c.queueOnly {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
 			body := c.body
-			if c.reason != "requestor_not_allowed_here" {
+			if c.reason != "role_required" {
 				body = strings.Replace(body, `"requestor":"alice@contoso.com",`, "", 1)
 			}
 			res, data := w.call(t, http.MethodPost, path, "application/json", body)

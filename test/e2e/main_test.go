@@ -144,7 +144,7 @@ func (w *world) connect(ctx context.Context) error {
 		return err
 	}
 	go w.watch(ctx)
-	w.alice, err = w.token(ctx, "alice@contoso.com")
+	w.alice, err = w.token(ctx, "alice@contoso.com", "--role", "Access.Request")
 	return err
 }
 

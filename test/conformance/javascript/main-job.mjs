@@ -234,7 +234,7 @@ async function recorded(id) {
 
 // overHTTP asks as a user does, and gives what waits for the end of that.
 async function overHTTP() {
-  const [alice, bob] = await Promise.all([mint("alice@contoso.com"), mint("bob@contoso.com")]);
+  const [alice, bob] = await Promise.all([mint("alice@contoso.com", "Access.Request"), mint("bob@contoso.com", "Access.Request")]);
   const wanted = body(machine("web-2"), alsoUs);
   await step("over HTTP, nobody and who speaks for another are refused", async () => {
     assert.equal((await api(null, "POST", "/api/access-requests", wanted)).status, 401, "without a token");
