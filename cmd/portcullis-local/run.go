@@ -130,7 +130,7 @@ func applyPolicy(ctx context.Context, env map[string]string, file string) error 
 	if err != nil {
 		return err
 	}
-	c := exec.CommandContext(ctx, filepath.Join(filepath.Dir(self), "portcullis"), "policy", "apply", "-f", file)
+	c := exec.CommandContext(ctx, filepath.Join(filepath.Dir(self), "portcullis"), "policy", "apply", "--tables", "-f", file)
 	c.Env = os.Environ()
 	for k, v := range env {
 		c.Env = append(c.Env, k+"="+v)
@@ -168,14 +168,12 @@ func describe(out io.Writer, o runOptions, env map[string]string) {
 Open %s in a browser, and sign in as whoever you like; or ask for
 access from another shell:
 
-  curl -s -H "Authorization: Bearer $(bin/portcullis-local token --env-file %s --as alice@contoso.com --role Access.Request)" \
-    -H 'Content-Type: application/json' %s/api/access-requests -d '{
-      "justification": "look at the logs",
-      "virtualMachines": [{
-        "id": "/subscriptions/%s/resourceGroups/prod/providers/Microsoft.Compute/virtualMachines/web-1",
-        "ports": [{"number": 22, "allowedSourceAddressPrefix": "203.0.113.7", "duration": "PT5M"}]}]}'
+  export PORTCULLIS_URL=%s
+  export PORTCULLIS_TOKEN=$(bin/portcullis-local token --env-file %s --as alice@contoso.com --role Access.Request)
+  bin/portcullis vms
+  bin/portcullis request --vm web-1 --port 22 --from 203.0.113.7 --for 5m --reason 'look at the logs' --wait
 
 Ctrl-C stops everything.
 `, env["SERVICEBUS_FULLY_QUALIFIED_NAMESPACE"], env["AZURE_TABLES_ENDPOINT"], env["ARM_ENDPOINT"], env["PORTCULLIS_ISSUER"],
-		env["FUNCTIONS_ENDPOINT"], o.envFile, o.envFile, o.log, env["FUNCTIONS_ENDPOINT"], o.envFile, env["FUNCTIONS_ENDPOINT"], env["AZURE_SUBSCRIPTION_ID"])
+		env["FUNCTIONS_ENDPOINT"], o.envFile, o.envFile, o.log, env["FUNCTIONS_ENDPOINT"], env["PORTCULLIS_URL"], o.envFile)
 }

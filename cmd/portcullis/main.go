@@ -1,44 +1,44 @@
-// Command portcullis is the operator's tool: policies, and the last closer.
+// Command portcullis is the person's and the operator's tool: asking for
+// access, switching it on, and the last closer.
 package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
+	"time"
 
-	"github.com/portcullis-access/portcullis/pkg/access"
-	"github.com/spf13/cobra"
+	"github.com/portcullis-access/portcullis/internal/connect"
+	"golang.org/x/term"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	root := &cobra.Command{
-		Use:           "portcullis",
-		Short:         "Just-in-time access to Azure virtual machines",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-	}
-	root.AddCommand(policyCommand(), sweepCommand())
-	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "portcullis:", explain(err))
-		os.Exit(1)
+	code := run(ctx, surroundings(), os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// surroundings are those of this process.
+func surroundings() *shell {
+	isTerminal := func(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+	_, plain := os.LookupEnv("NO_COLOR") // https://no-color.org
+	plain = plain && os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb"
+	return &shell{
+		in: os.Stdin, out: os.Stdout, errs: os.Stderr, lookup: os.LookupEnv, now: time.Now, sleep: sleep, credential: connect.UserToken,
+		asks: isTerminal(os.Stdin) && isTerminal(os.Stderr), spins: isTerminal(os.Stderr) && os.Getenv("TERM") != "dumb",
+		colorOut: isTerminal(os.Stdout) && !plain, colorErr: isTerminal(os.Stderr) && !plain,
 	}
 }
 
-// explain says an error for a person: what is wrong, and where.
-func explain(err error) string {
-	e := access.AsError(err)
-	if len(e.Violations) == 0 {
-		return err.Error()
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	var b strings.Builder
-	b.WriteString(e.Message)
-	for _, v := range e.Violations {
-		fmt.Fprintf(&b, "\n  %s: %s (%s)", v.Path, v.Message, v.Reason)
-	}
-	return b.String()
 }

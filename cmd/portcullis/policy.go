@@ -1,115 +1,54 @@
 package main
 
 import (
-	"errors"
+	"encoding/json"
 	"fmt"
-	"io"
-	"os"
-	"text/tabwriter"
-	"time"
 
-	"github.com/portcullis-access/portcullis/internal/connect"
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/accessjson"
-	"github.com/portcullis-access/portcullis/pkg/azure/tables"
-	"github.com/portcullis-access/portcullis/pkg/config"
 	"github.com/portcullis-access/portcullis/pkg/policy"
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 )
 
-func policyCommand() *cobra.Command {
-	c := &cobra.Command{Use: "policy", Short: "access policies"}
-	c.AddCommand(policyApply(), policyList(), policyGet(), policyTest())
-	return c
-}
-
-func store() (*tables.Store, error) {
-	cfg, err := config.Load(os.LookupEnv, config.Tables)
-	if err != nil {
-		return nil, err
-	}
-	return connect.Tables(cfg.Tables)
-}
-
-func policyApply() *cobra.Command {
-	var file string
+func (s *shell) policyCommand() *cobra.Command {
+	var direct bool
 	c := &cobra.Command{
-		Use: "apply -f FILE", Short: "store the policy of a JSON or YAML file (- for standard input)", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			data, err := read(c, file)
-			if err != nil {
-				return err
-			}
-			if data, err = asJSON(data); err != nil {
-				return err
-			}
-			p, err := accessjson.DecodePolicy(data)
-			if err != nil {
-				return err
-			}
-			s, err := store()
-			if err != nil {
-				return err
-			}
-			if err := s.Init(c.Context()); err != nil {
-				return err
-			}
-			version, err := s.PutPolicy(c.Context(), p)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(c.OutOrStdout(), "applied %s, version %s\n", p.Scope, version)
-			return nil
-		},
+		Use: "policy", Short: "keep access policies",
+		Long: "Keep access policies over the API: nobody overwrites what somebody else has changed meanwhile, and\n" +
+			"it is shown first what a change does.\n\n" +
+			"With --tables the policies are read and written in Table Storage itself, by the settings Tables__*\n" +
+			"of docs/settings.md: the way in where there is no API yet. Nothing is planned or asked then, and\n" +
+			"the deny rules follow at the next scan.",
+		Args: cobra.NoArgs, RunE: help,
 	}
-	c.Flags().StringVarP(&file, "file", "f", "", "the policy's file")
-	_ = c.MarkFlagRequired("file") // fails only for a flag that is not defined
+	c.PersistentFlags().BoolVar(&direct, "tables", false, "read and write Table Storage itself, not the API")
+	c.AddCommand(s.policyApply(&direct), s.policyList(&direct), s.policyGet(&direct), s.policyDelete(&direct), s.policyTest(&direct))
 	return c
 }
 
-func policyList() *cobra.Command {
-	return &cobra.Command{
-		Use: "list", Short: "list the policies", Args: cobra.NoArgs,
+func (s *shell) policyApply(direct *bool) *cobra.Command {
+	var file string
+	var f changeFlags
+	c := &cobra.Command{
+		Use: "apply -f FILE", Short: "store the policy of a JSON or YAML file", Args: cobra.NoArgs,
+		Long: "Store the policy of a JSON or YAML file at the scope that it names. What stands there is read\n" +
+			"first, the difference is shown with what it writes and whom it would shut out, and it is stored\n" +
+			"only if nobody has changed it meanwhile.",
+		Example: "portcullis policy apply -f policy.yaml --plan\nportcullis policy get web-1 -o json | jq ... | portcullis policy apply -f - --yes",
 		RunE: func(c *cobra.Command, _ []string) error {
-			s, err := store()
+			p, err := s.policyFile(file)
 			if err != nil {
 				return err
 			}
-			all, err := s.ListPolicies(c.Context(), "")
+			if *direct {
+				return s.applyDirectly(c.Context(), p, f)
+			}
+			api, err := s.client()
 			if err != nil {
 				return err
 			}
-			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 4, 2, ' ', 0)
-			fmt.Fprintln(w, "SCOPE\tPORTS\tVERSION")
-			for _, p := range all {
-				ports := ""
-				for i, port := range p.Ports {
-					if i > 0 {
-						ports += ", "
-					}
-					ports += fmt.Sprintf("%d/%s ≤ %s", port.Number, port.Protocol, access.FormatDuration(port.MaxDuration))
-				}
-				fmt.Fprintf(w, "%s\t%s\t%s\n", p.Scope, ports, p.Version)
-			}
-			return w.Flush()
-		},
-	}
-}
-
-func policyGet() *cobra.Command {
-	return &cobra.Command{
-		Use: "get SCOPE", Short: "show the policy that stands at a scope", Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			scope, err := access.ParseScope(args[0])
-			if err != nil {
-				return err
-			}
-			s, err := store()
-			if err != nil {
-				return err
-			}
-			p, err := s.GetPolicy(c.Context(), scope)
+			now, etag, err := standingPolicy(c.Context(), api, p.Scope)
 			if err != nil {
 				return err
 			}
@@ -117,82 +56,24 @@ func policyGet() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "%s\n", data)
-			return nil
+			return s.change(c.Context(), change{api: api, scope: p.Scope, old: now, new: data, etag: etag, flags: f, done: "Stored the policy of the " + scopeName(string(p.Scope))})
 		},
 	}
-}
-
-// errRefused makes policy test exit with 1 once it has said why.
-var errRefused = errors.New("this request would be refused")
-
-func policyTest() *cobra.Command {
-	var file, oid string
-	c := &cobra.Command{
-		Use: "test -f FILE", Short: "say whether a request message would pass, and why not", Args: cobra.NoArgs,
-		Long: "Say whether a request message would pass the stored policies, and why not.\n" +
-			"With --oid the requestor is taken as verified by a token; without, as asserted on the queue.\n" +
-			"The machine's path (its network security groups) is not looked at.",
-		RunE: func(c *cobra.Command, _ []string) error {
-			data, err := read(c, file)
-			if err != nil {
-				return err
-			}
-			m, err := accessjson.DecodeRequest(data)
-			if err != nil {
-				return err
-			}
-			s, err := store()
-			if err != nil {
-				return err
-			}
-			req := access.Request{
-				Requestor:   access.Requestor{Name: m.Requestor, ObjectID: oid, Asserted: oid == ""},
-				RequestedBy: access.Sender{Channel: access.ChannelQueue}, Justification: m.Justification, Ticket: m.Ticket, Ports: m.Ports,
-			}
-			if oid != "" {
-				req.RequestedBy.Channel = access.ChannelHTTP
-			}
-			var policies []policy.AccessPolicy
-			for _, p := range m.Ports {
-				found, err := s.PoliciesFor(c.Context(), p.VM)
-				if err != nil {
-					return err
-				}
-				policies = append(policies, found...)
-			}
-			return tell(c.OutOrStdout(), policy.Evaluate(req, policies, policy.Limits{}, time.Now()))
-		},
-	}
-	c.Flags().StringVarP(&file, "file", "f", "", "the request message's file (- for standard input)")
-	c.Flags().StringVar(&oid, "oid", "", "the requestor's Entra object id, as a token would name it")
+	c.Flags().StringVarP(&file, "file", "f", "", "the policy's file (- for standard input, which takes --yes)")
 	_ = c.MarkFlagRequired("file") // fails only for a flag that is not defined
+	f.on(c)
 	return c
 }
 
-func tell(w io.Writer, d policy.Decision) error {
-	for _, g := range d.Granted {
-		fmt.Fprintf(w, "pass    %s port %d/%s from %s until %s, by the policy at %s\n", g.Request.VM.Name(), g.Request.Port, g.Protocol,
-			access.FormatPrefix(g.Request.Source), g.EndTime.Format(time.RFC3339), g.Scope)
+func (s *shell) policyFile(file string) (policy.AccessPolicy, error) {
+	data, err := s.read(file)
+	if err != nil {
+		return policy.AccessPolicy{}, err
 	}
-	for _, v := range d.Violations {
-		fmt.Fprintf(w, "refuse  %s %s (%s)\n", v.Path, v.Message, v.Reason)
+	if data, err = asJSON(data); err != nil {
+		return policy.AccessPolicy{}, usagef("%s: %w", file, err)
 	}
-	// Whoever runs this reads the tables, so the true cause is theirs to know.
-	for _, cause := range d.Internal {
-		fmt.Fprintf(w, "        as %s\n", cause)
-	}
-	if !d.Allowed() {
-		return errRefused
-	}
-	return nil
-}
-
-func read(c *cobra.Command, file string) ([]byte, error) {
-	if file == "-" {
-		return io.ReadAll(io.LimitReader(c.InOrStdin(), accessjson.MaxBody+1))
-	}
-	return os.ReadFile(file)
+	return accessjson.DecodePolicy(data)
 }
 
 // asJSON takes JSON as it is, so that what it says twice is found, and turns
@@ -209,3 +90,125 @@ func asJSON(data []byte) ([]byte, error) {
 	}
 	return yaml.YAMLToJSONStrict(data)
 }
+
+func (s *shell) policyList(direct *bool) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "list the policies", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if *direct {
+				return s.listDirectly(c.Context())
+			}
+			api, err := s.client()
+			if err != nil {
+				return err
+			}
+			all, err := api.Policies(c.Context())
+			if err != nil {
+				return err
+			}
+			return s.tellPolicies(all.Raw)
+		},
+	}
+}
+
+// tellPolicies lists policies by their documents.
+func (s *shell) tellPolicies(documents []json.RawMessage) error {
+	if s.json() {
+		return s.rawList(documents)
+	}
+	t := newTable(s.out, "", "SCOPE", "PORTS", "REQUESTORS", "DENY RULES")
+	for _, d := range documents {
+		p, err := accessjson.DecodePolicy(d)
+		if err != nil {
+			return &notedError{err, "The policy says what this portcullis does not know: get a newer one."}
+		}
+		list := ""
+		for i, port := range p.Ports {
+			if i > 0 {
+				list += ", "
+			}
+			list += fmt.Sprintf("%d/%s ≤ %s", port.Number, port.Protocol, span(port.MaxDuration))
+		}
+		deny := "no"
+		if p.Shuts() {
+			deny = "yes"
+		}
+		t.row(string(p.Scope), list, few(p.Requestors), deny)
+	}
+	return t.flush()
+}
+
+// few names the first of a list, and how many more there are.
+func few(list []string) string {
+	const most = 3
+	out := ""
+	for i, v := range list {
+		switch {
+		case i == most:
+			return fmt.Sprintf("%s and %d more", out, len(list)-most)
+		case i > 0:
+			out += ", "
+		}
+		out += v
+	}
+	return out
+}
+
+func (s *shell) policyGet(direct *bool) *cobra.Command {
+	var in placeFlags
+	c := &cobra.Command{
+		Use: "get [SCOPE]", Short: "show the policy that stands at a scope, as apply takes it", Args: cobra.MaximumNArgs(1),
+		Long: "Show the policy that stands at a scope: the name or id of a virtual machine, the id of a resource\n" +
+			"group or subscription, or one that --resource-group or --subscription names.",
+		ValidArgsFunction: s.completeMachines(&in, false),
+		RunE: func(c *cobra.Command, args []string) error {
+			if *direct {
+				return s.getDirectly(c.Context(), args)
+			}
+			api, err := s.client()
+			if err != nil {
+				return err
+			}
+			scope, err := s.scope(c.Context(), api, in, args)
+			if err != nil {
+				return err
+			}
+			found, err := api.Policy(c.Context(), string(scope))
+			if err != nil {
+				return err
+			}
+			return s.raw(s.out, found.Raw)
+		},
+	}
+	in.on(c)
+	return c
+}
+
+func (s *shell) policyDelete(direct *bool) *cobra.Command {
+	var in placeFlags
+	var f changeFlags
+	c := &cobra.Command{
+		Use: "delete [SCOPE]", Short: "remove the policy at a scope, and its deny rules", Args: cobra.MaximumNArgs(1),
+		Long: "Remove the policy at a scope, named as for policy get. Its deny rules go with it.", ValidArgsFunction: s.completeMachines(&in, false),
+		RunE: func(c *cobra.Command, args []string) error {
+			if *direct {
+				return usagef("a policy is removed over the API alone: its deny rules have to go before it")
+			}
+			api, err := s.client()
+			if err != nil {
+				return err
+			}
+			scope, err := s.scope(c.Context(), api, in, args)
+			if err != nil {
+				return err
+			}
+			return s.remove(c.Context(), api, scope, f, "Removed the policy of the "+scopeName(string(scope)))
+		},
+	}
+	in.on(c)
+	f.on(c)
+	return c
+}
+
+// policyReader gives the policies at the scopes of a machine.
+type policyReader func(vm access.ResourceID) ([]policy.AccessPolicy, error)

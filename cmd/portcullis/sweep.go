@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/portcullis-access/portcullis/internal/connect"
@@ -12,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func sweepCommand() *cobra.Command {
+func (s *shell) sweepCommand() *cobra.Command {
 	var managed bool
 	var clientID string
 	c := &cobra.Command{
@@ -20,9 +19,9 @@ func sweepCommand() *cobra.Command {
 		Long: "Remove every rule of this installation that has expired by its own description, in all the\n" +
 			"subscriptions. It needs neither tables nor queues: run it from any scheduler as the last closer.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := config.Load(os.LookupEnv, config.Azure)
+			cfg, err := config.Load(s.lookup, config.Azure)
 			if err != nil {
-				return err
+				return &usageError{err}
 			}
 			azure, err := connect.Network(cfg, config.Connection{ManagedIdentity: managed, ClientID: clientID}, time.Now)
 			if err != nil {
@@ -46,7 +45,11 @@ func sweepCommand() *cobra.Command {
 				}
 			}
 			fmt.Fprintf(c.OutOrStdout(), "%d rules closed\n", total)
-			return err
+			if err != nil {
+				// Of several, each counts; and whatever it was, something may be open.
+				return exitf(exitFailed, "%s", err)
+			}
+			return nil
 		},
 	}
 	c.Flags().BoolVar(&managed, "managed-identity", false, "use a managed identity instead of the default credential chain")

@@ -2,11 +2,15 @@
 package connect
 
 import (
+	"context"
 	"fmt"
+	"strings"
+	"sync"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
@@ -70,4 +74,19 @@ func Network(c config.Config, like config.Connection, clock broker.Clock) (*netw
 		cloud.ResourceManager: {Endpoint: c.ARMEndpoint, Audience: c.ARMAudience},
 	}}
 	return network.New(cred, &o, clock)
+}
+
+// UserToken gives tokens for an application, by its id URI, from where its user
+// is signed in: the default credential chain.
+func UserToken(audience string) func(context.Context) (string, error) {
+	// The chain keeps the tokens that it gave, and renews them.
+	chain := sync.OnceValues(func() (azcore.TokenCredential, error) { return azidentity.NewDefaultAzureCredential(nil) })
+	return func(ctx context.Context) (string, error) {
+		cred, err := chain()
+		if err != nil {
+			return "", err
+		}
+		token, err := cred.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{strings.TrimSuffix(audience, "/") + "/.default"}})
+		return token.Token, err
+	}
 }

@@ -59,14 +59,14 @@ type Machine struct {
 // Exposure says whether a management port is open to the internet: Exposed,
 // Shut, or Unknown, and by which rule.
 type Exposure struct {
-	Status string          `json:"status"`
-	Port   json.RawMessage `json:"port"`
-	Rule   string          `json:"rule"`
-	NSG    string          `json:"nsg"`
-	Why    string          `json:"why"`
+	Status string `json:"status"`
+	Port   int    `json:"port"`
+	Rule   string `json:"rule"`
+	NSG    string `json:"nsg"`
+	Why    string `json:"why"`
 }
 
-// Baseline is how far our deny rules are: Shut, Shutting, Blocked or None.
+// Baseline is how far our deny rules are: Shut, Shutting, Lifting, Blocked or None.
 type Baseline struct {
 	Status    string `json:"status"`
 	BlockedBy string `json:"blockedBy"`
@@ -131,6 +131,7 @@ type Target struct {
 // GrantedPort is one port of a request, with its status: Scheduled, Initiating,
 // Initiated, Revoked or Failed; "" in a request that was refused.
 type GrantedPort struct {
+	Index        int       `json:"index"` // the grant's place in the request
 	Number       int       `json:"number"`
 	Protocol     string    `json:"protocol"`
 	Source       string    `json:"allowedSourceAddressPrefix"`

@@ -305,6 +305,7 @@ func (b *builder) describe(subscription string) {
 		"AZURE_TABLES_ENDPOINT":                tablesURL,
 		"AZURE_SUBSCRIPTION_ID":                subscription,
 		"FUNCTIONS_ENDPOINT":                   "http://127.0.0.1:" + port(b.fun),
+		"PORTCULLIS_URL":                       "http://127.0.0.1:" + port(b.fun),
 		"NODE_EXTRA_CA_CERTS":                  b.ca.CertFile(),
 		"PORTCULLIS_LOCAL_MINT_ENDPOINT":       "http://127.0.0.1:" + port(b.managed) + "/mint",
 	}

@@ -25,7 +25,7 @@ func newStory(ctx context.Context, s *stack) (*story, error) {
 	for _, name := range []string{"SERVICEBUS_FULLY_QUALIFIED_NAMESPACE", "AZURE_TABLES_ENDPOINT", "ARM_ENDPOINT", "FUNCTIONS_ENDPOINT"} {
 		d.say("%-37s %s", name, s.env[name])
 	}
-	told, err := s.tool(ctx, "portcullis", "policy", "apply", "-f", examplePolicy)
+	told, err := s.tool(ctx, "portcullis", "policy", "apply", "--tables", "-f", examplePolicy)
 	if err != nil {
 		return nil, err
 	}

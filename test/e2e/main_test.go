@@ -133,7 +133,7 @@ func (w *world) connect(ctx context.Context) error {
 		return err
 	}
 	for _, file := range []string{filepath.Join(root, "docs/examples/policy.json"), "testdata/nobody-asserts.yaml"} {
-		if _, out, err := w.tool(ctx, "portcullis", nil, "policy", "apply", "-f", file); err != nil {
+		if _, out, err := w.tool(ctx, "portcullis", nil, "policy", "apply", "--tables", "-f", file); err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
 	}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/portcullis-access/portcullis/internal/connect"
+	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/accessjson"
+	"github.com/portcullis-access/portcullis/pkg/azure/tables"
+	"github.com/portcullis-access/portcullis/pkg/config"
+	"github.com/portcullis-access/portcullis/pkg/policy"
+)
+
+// store opens the tables by their settings.
+func (s *shell) store() (*tables.Store, error) {
+	cfg, err := config.Load(s.lookup, config.Tables)
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	return connect.Tables(cfg.Tables)
+}
+
+func (s *shell) applyDirectly(ctx context.Context, p policy.AccessPolicy, f changeFlags) error {
+	if f.plan || f.closeGrants {
+		return usagef("--plan and --close-grants go over the API alone")
+	}
+	store, err := s.store()
+	if err != nil {
+		return err
+	}
+	if err := store.Init(ctx); err != nil {
+		return err
+	}
+	version, err := store.PutPolicy(ctx, p)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "applied %s, version %s\n", p.Scope, version)
+	return nil
+}
+
+func (s *shell) listDirectly(ctx context.Context) error {
+	store, err := s.store()
+	if err != nil {
+		return err
+	}
+	all, err := store.ListPolicies(ctx, "")
+	if err != nil {
+		return err
+	}
+	var documents []json.RawMessage
+	for _, p := range all {
+		data, err := accessjson.EncodePolicy(p)
+		if err != nil {
+			return err
+		}
+		documents = append(documents, data)
+	}
+	return s.tellPolicies(documents)
+}
+
+func (s *shell) getDirectly(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return usagef("with --tables, name the scope by its resource id")
+	}
+	scope, err := access.ParseScope(args[0])
+	if err != nil {
+		return err
+	}
+	store, err := s.store()
+	if err != nil {
+		return err
+	}
+	p, err := store.GetPolicy(ctx, scope)
+	if access.CodeOf(err) == access.NotFound {
+		return access.Errorf(access.NotFound, "policy_unknown", "no policy stands at %s", scope)
+	}
+	if err != nil {
+		return err
+	}
+	data, err := accessjson.EncodePolicy(p)
+	if err != nil {
+		return err
+	}
+	return s.raw(s.out, data)
+}
