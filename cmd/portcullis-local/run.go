@@ -104,8 +104,11 @@ func serve(ctx context.Context, o runOptions, stack *localazure.Stack, out io.Wr
 	if o.envFile == "" {
 		o.envFile = filepath.Join(o.dir, "env")
 	}
+	if err := tool(ctx, stack.Env(), "init"); err != nil {
+		return err
+	}
 	if o.policy != "" {
-		if err := applyPolicy(ctx, stack.Env(), o.policy); err != nil {
+		if err := tool(ctx, stack.Env(), "policy", "apply", "--tables", "-f", o.policy); err != nil {
 			return err
 		}
 	}
@@ -123,20 +126,20 @@ func serve(ctx context.Context, o runOptions, stack *localazure.Stack, out io.Wr
 	}
 }
 
-// applyPolicy uses the command line tool that stands beside this program, as a
-// person would.
-func applyPolicy(ctx context.Context, env map[string]string, file string) error {
+// tool runs the command line tool that stands beside this program, as a person
+// would.
+func tool(ctx context.Context, env map[string]string, args ...string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	c := exec.CommandContext(ctx, filepath.Join(filepath.Dir(self), "portcullis"), "policy", "apply", "--tables", "-f", file)
+	c := exec.CommandContext(ctx, filepath.Join(filepath.Dir(self), "portcullis"), args...)
 	c.Env = os.Environ()
 	for k, v := range env {
 		c.Env = append(c.Env, k+"="+v)
 	}
 	if msg, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("applying %s: %w: %s", file, err, msg)
+		return fmt.Errorf("portcullis %s: %w: %s", strings.Join(args, " "), err, msg)
 	}
 	return nil
 }

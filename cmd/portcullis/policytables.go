@@ -11,6 +11,7 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/azure/tables"
 	"github.com/portcullis-access/portcullis/pkg/config"
 	"github.com/portcullis-access/portcullis/pkg/policy"
+	"github.com/spf13/cobra"
 )
 
 // store opens the tables by their settings.
@@ -20,6 +21,21 @@ func (s *shell) store() (*tables.Store, error) {
 		return nil, &usageError{err}
 	}
 	return connect.Tables(cfg.Tables)
+}
+
+func (s *shell) initCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "init", Short: "create the tables that are missing", Args: cobra.NoArgs,
+		Long: "Create the tables of the record that are missing, by the settings of the handler. It is for a\n" +
+			"storage account that no deployment has prepared, and may be repeated.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			store, err := s.store()
+			if err != nil {
+				return err
+			}
+			return store.Init(c.Context())
+		},
+	}
 }
 
 func (s *shell) applyDirectly(ctx context.Context, p policy.AccessPolicy, f changeFlags) error {
