@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
@@ -94,8 +95,10 @@ func startLocal(ctx context.Context, dir, app string, machines int, latency time
 	}
 	stack, err := localazure.Start(ctx, localazure.Config{
 		Dir: dir, AppRoot: app, Topology: doc, Entities: entities, OperationLatency: latency,
-		Settings: map[string]string{"PORTCULLIS_SHORTEST_DURATION": "PT1S"},
-		Stdout:   log, Logger: slog.New(slog.NewTextHandler(log, nil)),
+		Settings: map[string]string{
+			"PORTCULLIS_SHORTEST_DURATION": "PT1S", "PORTCULLIS_MAX_LIVE_GRANTS": strconv.Itoa(manyGrants), "PORTCULLIS_MAX_REQUESTS_PER_HOUR": strconv.Itoa(manyGrants),
+		},
+		Stdout: log, Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err != nil {
 		return nil, err

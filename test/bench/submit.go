@@ -110,11 +110,17 @@ func noteSubmitter(s *local, noted *calls, age time.Duration) (*broker.Submitter
 		return nil, nil, err
 	}
 	submitter, err := broker.NewSubmitter(broker.SubmitPorts{
-		Policies: store, Requests: store, Ledger: store, Machines: azure, Prompts: notedPrompts{sender, noted},
-		Clock: time.Now, Token: uuid.NewString,
-	}, broker.SubmitSettings{ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute, SnapshotAge: age})
+		Policies: store, Requests: store, Files: store, Marks: store, Index: store, Starts: store, Events: store, Lockdowns: store,
+		Ledger: store, Machines: azure, Prompts: notedPrompts{sender, noted}, StartPrompts: sender, Clock: time.Now, Token: uuid.NewString,
+	}, broker.SubmitSettings{
+		ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute, SnapshotAge: age,
+		MaxLiveGrants: manyGrants, MaxRequestsPerHour: manyGrants,
+	})
 	return submitter, sender, err
 }
+
+// manyGrants is more than one requestor of the bench ever asks for.
+const manyGrants = 1000
 
 // oneRequest asks for port 22 of the first machine.
 func oneRequest() (access.Request, error) {
