@@ -67,7 +67,7 @@ func (s *shell) change(ctx context.Context, c change) error {
 		return s.raw(s.out, out.Raw)
 	}
 	fmt.Fprintf(s.out, "\n%s.", c.done)
-	if n := written(out.Value); n > 0 {
+	if written(plan.Value) > 0 {
 		fmt.Fprint(s.out, " The rules are being written; `portcullis vms` shows how far they are.")
 	}
 	fmt.Fprintln(s.out)

@@ -54,7 +54,15 @@ func explain(err error) string {
 		return cleanText(err.Error())
 	}
 	var b strings.Builder
-	b.WriteString(cleanText(e.Detail))
+	where := func(path string) string { return path }
+	if p, ok := errors.AsType[*placedError](err); ok {
+		where = func(path string) string { return place(path, p.asked) }
+	}
+	// One that is all there is to say is said once.
+	single := len(e.Violations) == 1 && e.Violations[0].Message == e.Detail
+	if !single {
+		b.WriteString(cleanText(e.Detail))
+	}
 	switch {
 	case len(e.Violations) == 0:
 		fmt.Fprintf(&b, " (%s)", clean(e.Reason))
@@ -62,16 +70,15 @@ func explain(err error) string {
 			fmt.Fprintf(&b, ": %s", cleanText(firstLines(e.Err.Error(), 6)))
 		}
 	default:
-		where := func(path string) string { return path }
-		if p, ok := errors.AsType[*placedError](err); ok {
-			where = func(path string) string { return place(path, p.asked) }
-		}
 		for _, v := range e.Violations {
 			at := where(v.Path)
 			if at != "" {
 				at += ": "
 			}
-			fmt.Fprintf(&b, "\n  %s%s (%s)", clean(at), clean(v.Message), clean(v.Reason))
+			if !single {
+				b.WriteString("\n  ")
+			}
+			fmt.Fprintf(&b, "%s%s (%s)", clean(at), clean(v.Message), clean(v.Reason))
 			if what := advice(v.Reason); what != "" {
 				b.WriteString("\n      " + what)
 			}
@@ -139,7 +146,7 @@ func next(e *client.Error) string {
 		}
 		return "Run the command again: it starts from the policy as it is now."
 	case "locked_down":
-		return "Nothing opens until an administrator lifts it; `portcullis lockdown` shows who and why."
+		return "Nothing opens until an administrator lifts it."
 	case "unreachable":
 		return "Is PORTCULLIS_URL right, and is there a way to it?"
 	case "request_unknown":
@@ -154,7 +161,7 @@ func next(e *client.Error) string {
 		return "Try again in " + span(e.RetryAfter) + "."
 	case e.Retryable():
 		return "Try again later."
-	case strings.HasPrefix(e.Instance, "/api/access-requests/ar-"):
+	case e.Reason != "role_required" && strings.HasPrefix(e.Instance, "/api/access-requests/ar-"):
 		if id, err := url.PathUnescape(strings.TrimPrefix(e.Instance, "/api/access-requests/")); err == nil {
 			if id, err := access.ParseRequestID(id); err == nil {
 				return "The refusal is on record: portcullis status " + string(id)

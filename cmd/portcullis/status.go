@@ -22,6 +22,7 @@ type listing struct {
 func (s *shell) statusCommand() *cobra.Command {
 	var l listing
 	var w waitFlags
+	var events bool
 	c := &cobra.Command{
 		Use: "status [ID]", Short: "show a request and what happened to it, or list requests",
 		Long: "With an id, show one request: per port its status, until when, and what happened when.\n" +
@@ -34,7 +35,7 @@ func (s *shell) statusCommand() *cobra.Command {
 				return err
 			}
 			if len(args) == 1 {
-				return s.statusOne(c.Context(), api, args[0], w)
+				return s.statusOne(c.Context(), api, args[0], events, w)
 			}
 			if w.wait {
 				return usagef("--wait takes the id of one request")
@@ -50,6 +51,7 @@ func (s *shell) statusCommand() *cobra.Command {
 	f.StringVar(&l.before, "before", "", "only requests before then")
 	f.BoolVar(&l.everybody, "everybody", false, "everybody's requests (takes the role Access.ReadAll)")
 	f.IntVar(&l.limit, "limit", 50, "how many to list at most; 0 for all")
+	f.BoolVar(&events, "events", false, "with an id and --output json: what happened to it, instead of how it stands")
 	l.placeFlags.on(c)
 	w.on(c)
 	c.MarkFlagsMutuallyExclusive("requestor", "everybody")
@@ -59,7 +61,7 @@ func (s *shell) statusCommand() *cobra.Command {
 	return c
 }
 
-func (s *shell) statusOne(ctx context.Context, api *client.Client, id string, w waitFlags) error {
+func (s *shell) statusOne(ctx context.Context, api *client.Client, id string, onlyEvents bool, w waitFlags) error {
 	r, err := api.Request(ctx, id)
 	if err != nil {
 		return err
@@ -67,14 +69,17 @@ func (s *shell) statusOne(ctx context.Context, api *client.Client, id string, w 
 	if w.wait && r.Value.Outcome == "Accepted" {
 		return s.waitOpen(ctx, api, r.Value, w.limit)
 	}
-	if s.json() {
+	if s.json() && !onlyEvents {
 		return s.raw(s.out, r.Raw)
-	}
-	if err := s.tellRequest(r.Value); err != nil {
-		return err
 	}
 	events, err := api.Events(ctx, id)
 	if err != nil {
+		return err
+	}
+	if s.json() {
+		return s.rawList(events.Raw)
+	}
+	if err := s.tellRequest(r.Value); err != nil {
 		return err
 	}
 	if len(events.Items) == 0 {
@@ -93,7 +98,7 @@ func detail(fields map[string]string) string {
 	var out []string
 	for _, k := range slices.Sorted(maps.Keys(fields)) {
 		v := fields[k]
-		if v == "" {
+		if v == "" || strings.HasPrefix(k, "grant.") || slices.Contains(saidAbove(), k) {
 			continue
 		}
 		if strings.HasPrefix(v, "/subscriptions/") {
@@ -102,6 +107,12 @@ func detail(fields map[string]string) string {
 		out = append(out, k+"="+v)
 	}
 	return strings.Join(out, " ")
+}
+
+// saidAbove are an event's fields that the request itself shows, or that mean
+// nothing to a person; --events -o json has them all.
+func saidAbove() []string {
+	return []string{"actorObjectId", "channel", "clientId", "endTimeUtc", "extends", "justification", "requestedBy", "requestor", "source", "ticket"}
 }
 
 func (s *shell) statusList(ctx context.Context, api *client.Client, l listing) error {

@@ -87,13 +87,13 @@ func (s *shell) listMachines(all []client.Machine) error {
 		return nil
 	}
 	several := slices.ContainsFunc(all, func(m client.Machine) bool { return m.SubscriptionID != all[0].SubscriptionID })
-	head := []string{"NAME", "GROUP", "STATUS", "PORTS", "EXPOSURE", "APPROVED 7D", "LAST ACCESS"}
+	head := []string{"NAME", "GROUP", "STATUS", "PORTS", "EXPOSURE", "APPROVED 7D", "LAST ACCESS", "WHY"}
 	if several {
 		head = slices.Insert(head, 2, "SUBSCRIPTION")
 	}
 	t := newTable(s.out, "", head...)
 	for _, m := range all {
-		row := []string{m.Name, m.ResourceGroup, statusOf(m), ports(m.Ports), exposure(m.Exposure), fmt.Sprint(m.Approved7d), s.lastAccess(m)}
+		row := []string{m.Name, m.ResourceGroup, statusOf(m), ports(m.Ports), exposure(m.Exposure), fmt.Sprint(m.Approved7d), s.lastAccess(m), m.Reason}
 		if several {
 			row = slices.Insert(row, 2, m.SubscriptionID)
 		}
@@ -131,9 +131,6 @@ func statusOf(m client.Machine) string {
 		out += ", lifting"
 	case "Blocked":
 		out += ", deny rules blocked"
-	}
-	if m.Status == "Unsupported" && m.Reason != "" {
-		out += ": " + m.Reason
 	}
 	return out
 }
@@ -184,7 +181,7 @@ func (s *shell) tellMachines(all []client.Machine) error {
 		row("Machine", m.Name)
 		row("Id", m.ID)
 		row("System", m.OSType)
-		row("Status", statusOf(m))
+		row("Status", strings.TrimSuffix(statusOf(m)+": "+m.Reason, ": "))
 		if m.PolicyScope != "" {
 			row("Policy", "of the "+scopeName(m.PolicyScope))
 		}
