@@ -6,7 +6,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,8 +29,22 @@ type step struct {
 type api struct {
 	*httptest.Server
 	steps []step
-	got   []*http.Request
-	sent  []string
+
+	mu     sync.Mutex
+	calls  []*http.Request
+	bodies []string
+}
+
+func (a *api) got() []*http.Request {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.calls)
+}
+
+func (a *api) sent() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.bodies)
 }
 
 func serve(t *testing.T, steps ...step) *api {
@@ -36,8 +52,10 @@ func serve(t *testing.T, steps ...step) *api {
 	a := &api{steps: steps}
 	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		data, _ := io.ReadAll(r.Body) // what was cut off shows in the test
-		a.got, a.sent = append(a.got, r), append(a.sent, string(data))
-		s := a.steps[min(len(a.got), len(a.steps))-1]
+		a.mu.Lock()
+		a.calls, a.bodies = append(a.calls, r), append(a.bodies, string(data))
+		s := a.steps[min(len(a.calls), len(a.steps))-1]
+		a.mu.Unlock()
 		if s.drop {
 			panic(http.ErrAbortHandler)
 		}
@@ -104,8 +122,8 @@ func TestARedirectIsNotFollowed(t *testing.T) {
 	elsewhere := serve(t, step{status: 200, body: `{}`})
 	a := serve(t, step{status: 307, header: map[string]string{"Location": elsewhere.URL, "Content-Type": "text/html"}})
 	_, err := a.dial(t, &waits).Me(t.Context())
-	if e := problemOf(t, err); e.Status != 307 || len(elsewhere.got) != 0 {
-		t.Errorf("%+v, %d calls elsewhere", e, len(elsewhere.got))
+	if e := problemOf(t, err); e.Status != 307 || len(elsewhere.got()) != 0 {
+		t.Errorf("%+v, %d calls elsewhere", e, len(elsewhere.got()))
 	}
 }
 
@@ -119,13 +137,13 @@ func TestACallSaysWhoAndWhat(t *testing.T) {
 	if out.Value.VirtualMachines[0].Ports[0].Status != "Initiating" || !strings.Contains(string(out.Raw), `"new":1`) {
 		t.Errorf("%+v, raw %s", out.Value, out.Raw)
 	}
-	r := a.got[0]
+	r := a.got()[0]
 	if r.Method != "POST" || r.URL.Path != "/api/access-requests" || r.Header.Get("Authorization") != "Bearer "+secret ||
 		r.Header.Get("Content-Type") != "application/json" || r.Header.Get("User-Agent") != "test/1" || len(r.Header.Get("Idempotency-Key")) < 20 {
 		t.Errorf("%s %s %v", r.Method, r.URL, r.Header)
 	}
-	if want := `{"virtualMachines":[{"id":"/v","ports":[{"number":22,"duration":"PT1H"}]}]}`; a.sent[0] != want {
-		t.Errorf("sent %s, want %s", a.sent[0], want)
+	if want := `{"virtualMachines":[{"id":"/v","ports":[{"number":22,"duration":"PT1H"}]}]}`; a.sent()[0] != want {
+		t.Errorf("sent %s, want %s", a.sent()[0], want)
 	}
 }
 
@@ -136,11 +154,11 @@ func TestARetryIsTheSameRequestAndWaitsAsAsked(t *testing.T) {
 	if _, err := a.dial(t, &waits).Submit(t.Context(), client.NewRequest{}, ""); err != nil {
 		t.Fatal(err)
 	}
-	if len(a.got) != 5 || len(waits) != 4 || waits[1] != 7*time.Second || waits[2] != 2*time.Second || waits[0] <= 0 || waits[3] <= 0 {
-		t.Fatalf("%d calls, waits %v", len(a.got), waits)
+	if len(a.got()) != 5 || len(waits) != 4 || waits[1] != 7*time.Second || waits[2] != 2*time.Second || waits[0] <= 0 || waits[3] <= 0 {
+		t.Fatalf("%d calls, waits %v", len(a.got()), waits)
 	}
-	for i, r := range a.got {
-		if r.Header.Get("Idempotency-Key") != a.got[0].Header.Get("Idempotency-Key") || a.sent[i] != a.sent[0] {
+	for i, r := range a.got() {
+		if r.Header.Get("Idempotency-Key") != a.got()[0].Header.Get("Idempotency-Key") || a.sent()[i] != a.sent()[0] {
 			t.Errorf("attempt %d is another request", i)
 		}
 	}
@@ -150,18 +168,18 @@ func TestAtMostSoLongAndSoOften(t *testing.T) {
 	var waits []time.Duration
 	long := serve(t, step{status: 429, body: `{"code":"resource_exhausted","reason":"too_many_requests","detail":"no more this hour"}`, header: map[string]string{"Retry-After": "1800"}})
 	_, err := long.dial(t, &waits).Me(t.Context())
-	if e := problemOf(t, err); e.RetryAfter != 30*time.Minute || e.Reason != "too_many_requests" || len(long.got) != 1 || len(waits) != 0 {
-		t.Errorf("%+v after %d calls, waits %v", e, len(long.got), waits)
+	if e := problemOf(t, err); e.RetryAfter != 30*time.Minute || e.Reason != "too_many_requests" || len(long.got()) != 1 || len(waits) != 0 {
+		t.Errorf("%+v after %d calls, waits %v", e, len(long.got()), waits)
 	}
 	never := serve(t, step{status: 503, body: busy})
 	_, err = never.dial(t, &waits).Me(t.Context())
-	if e := problemOf(t, err); !e.Repeated || len(never.got) != 5 {
-		t.Errorf("%+v after %d calls", e, len(never.got))
+	if e := problemOf(t, err); !e.Repeated || len(never.got()) != 5 {
+		t.Errorf("%+v after %d calls", e, len(never.got()))
 	}
 	final := serve(t, step{status: 403, body: `{"code":"permission_denied","reason":"not_permitted","detail":"no","violations":[{"path":"a","reason":"b","message":"c"}]}`})
 	_, err = final.dial(t, &waits).Me(t.Context())
-	if e := problemOf(t, err); len(final.got) != 1 || e.Violations[0] != (client.Violation{Path: "a", Reason: "b", Message: "c"}) || len(e.Raw) == 0 {
-		t.Errorf("%+v after %d calls", e, len(final.got))
+	if e := problemOf(t, err); len(final.got()) != 1 || e.Violations[0] != (client.Violation{Path: "a", Reason: "b", Message: "c"}) || len(e.Raw) == 0 {
+		t.Errorf("%+v after %d calls", e, len(final.got()))
 	}
 }
 
@@ -171,20 +189,20 @@ func TestAConditionalChangeIsRepeatedOnlyIfItWasNotMade(t *testing.T) {
 	const scope = "/subscriptions/s/resourceGroups/g x"
 	var waits []time.Duration
 	lost := serve(t, step{drop: true}, step{status: 200, body: `{}`})
-	if _, err := lost.dial(t, &waits).PutPolicy(t.Context(), scope, []byte(`{}`), client.ChangeOptions{ETag: `"1"`}); err == nil || len(lost.got) != 1 {
-		t.Errorf("%v after %d calls", err, len(lost.got))
+	if _, err := lost.dial(t, &waits).PutPolicy(t.Context(), scope, []byte(`{}`), client.ChangeOptions{ETag: `"1"`}); err == nil || len(lost.got()) != 1 {
+		t.Errorf("%v after %d calls", err, len(lost.got()))
 	}
 	told := serve(t, step{status: 503, body: busy}, step{status: 200, body: `{"machines":[{"id":"/v"}]}`, header: map[string]string{"ETag": `"2"`}})
 	out, err := told.dial(t, &waits).PutPolicy(t.Context(), scope, []byte(`{"a":1}`), client.ChangeOptions{ETag: `"1"`, CloseGrants: true})
-	if err != nil || len(told.got) != 2 || out.ETag != `"2"` || out.Value.Machines[0].ID != "/v" {
-		t.Errorf("%+v, %v after %d calls", out, err, len(told.got))
+	if err != nil || len(told.got()) != 2 || out.ETag != `"2"` || out.Value.Machines[0].ID != "/v" {
+		t.Errorf("%+v, %v after %d calls", out, err, len(told.got()))
 	}
-	if r := told.got[0]; r.URL.EscapedPath() != "/api/policies/subscriptions/s/resourceGroups/g%20x" || r.URL.RawQuery != "closeGrants=true" || r.Header.Get("If-Match") != `"1"` || told.sent[0] != `{"a":1}` {
-		t.Errorf("%s %v %s", r.URL, r.Header, told.sent[0])
+	if r := told.got()[0]; r.URL.EscapedPath() != "/api/policies/subscriptions/s/resourceGroups/g%20x" || r.URL.RawQuery != "closeGrants=true" || r.Header.Get("If-Match") != `"1"` || told.sent()[0] != `{"a":1}` {
+		t.Errorf("%s %v %s", r.URL, r.Header, told.sent()[0])
 	}
 	plan := serve(t, step{drop: true}, step{status: 200, body: `{}`})
-	if _, err := plan.dial(t, &waits).PutPolicy(t.Context(), scope, []byte(`{}`), client.ChangeOptions{Plan: true}); err != nil || len(plan.got) != 2 || plan.got[1].Header.Get("If-None-Match") != "*" || plan.got[1].URL.RawQuery != "plan=true" {
-		t.Errorf("a plan: %v after %d calls", err, len(plan.got))
+	if _, err := plan.dial(t, &waits).PutPolicy(t.Context(), scope, []byte(`{}`), client.ChangeOptions{Plan: true}); err != nil || len(plan.got()) != 2 || plan.got()[1].Header.Get("If-None-Match") != "*" || plan.got()[1].URL.RawQuery != "plan=true" {
+		t.Errorf("a plan: %v after %d calls", err, len(plan.got()))
 	}
 }
 
@@ -196,13 +214,13 @@ func TestAListIsReadToItsEndAndNowhereElse(t *testing.T) {
 	if err != nil || len(all.Items) != 3 || all.Items[2].Name != "c" || string(all.Raw[0]) != `{"name":"a"}` {
 		t.Fatalf("%+v, %v", all, err)
 	}
-	if a.got[0].URL.RawQuery != "pageSize=200&resourceGroup=prod" || a.got[1].URL.Query().Get("continuationToken") != "x/y" || len(elsewhere.got) != 0 {
-		t.Errorf("%s, %s, %d calls elsewhere", a.got[0].URL, a.got[1].URL, len(elsewhere.got))
+	if a.got()[0].URL.RawQuery != "pageSize=200&resourceGroup=prod" || a.got()[1].URL.Query().Get("continuationToken") != "x/y" || len(elsewhere.got()) != 0 {
+		t.Errorf("%s, %s, %d calls elsewhere", a.got()[0].URL, a.got()[1].URL, len(elsewhere.got()))
 	}
 	b := serve(t, step{status: 200, body: `{"items":[{"id":"1"},{"id":"2"},{"id":"3"}],"nextLink":"/x?continuationToken=y"}`})
 	some, err := b.dial(t, &waits).Requests(t.Context(), client.RequestFilter{From: time.Unix(0, 0)}, 2)
-	if err != nil || len(some.Items) != 2 || !some.More || len(b.got) != 1 || b.got[0].URL.RawQuery != "from=1970-01-01T00%3A00%3A00Z&pageSize=2" {
-		t.Errorf("%+v, %v, %s", some, err, b.got[0].URL)
+	if err != nil || len(some.Items) != 2 || !some.More || len(b.got()) != 1 || b.got()[0].URL.RawQuery != "from=1970-01-01T00%3A00%3A00Z&pageSize=2" {
+		t.Errorf("%+v, %v, %s", some, err, b.got()[0].URL)
 	}
 }
 
@@ -234,8 +252,8 @@ func TestWithoutATokenNothingIsSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = c.Me(t.Context())
-	if e := problemOf(t, err); e.Code != client.Unauthenticated || !errors.Is(e, gone) || len(a.got) != 0 {
-		t.Errorf("%v after %d calls", e, len(a.got))
+	if e := problemOf(t, err); e.Code != client.Unauthenticated || !errors.Is(e, gone) || len(a.got()) != 0 {
+		t.Errorf("%v after %d calls", e, len(a.got()))
 	}
 }
 
