@@ -234,14 +234,16 @@ func (e *Enabler) lifts(ctx context.Context, row access.Baseline, machines []Mac
 	if machines[i].Unreadable != "" {
 		return false, nil
 	}
+	disabled := slices.ContainsFunc(policies, func(p policy.AccessPolicy) bool { return p.Scope == row.Scope && p.Disabled })
 	p, ok := policy.Nearest(row.VM, policies)
 	switch {
 	case ok && p.Shuts():
 		return true, nil // it is behind other NSGs now
-	case ok:
-		return p.Baseline != nil && !*p.Baseline, nil
+	case ok && p.Baseline != nil:
+		return true, nil // there is to be none
 	}
-	return slices.ContainsFunc(policies, func(p policy.AccessPolicy) bool { return p.Scope == row.Scope && p.Disabled }), nil
+	// A wider policy that does not say keeps nothing shut that was disabled.
+	return disabled, nil
 }
 
 // Advice is a rule of the customer's, with what there is to say about it.

@@ -173,3 +173,21 @@ func TestBaselinesSurviveEveryCut(t *testing.T) {
 		}
 	}
 }
+
+func TestDisablingLiftsUnderAWiderPolicyThatDoesNotSay(t *testing.T) {
+	w := newWorld(t)
+	one := w.store.Policies[0]
+	one.Scope, one.Version = vm, "v9"
+	yes := true
+	one.Baseline = &yes
+	w.store.Policies = append(w.store.Policies, one)
+	w.ensure()
+	w.expectDenied("on-nic 10.0.1.4:22; on-subnet 10.0.1.4:22")
+	w.store.Policies[1].Disabled = true
+	w.ensure()
+	w.expectShut()
+	w.ensure()
+	if len(w.store.Policies) != 1 {
+		t.Error("the disabled policy stays")
+	}
+}
