@@ -11,8 +11,6 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/policy"
 )
 
-var admin = access.Caller{Name: "admin@contoso.com", ObjectID: "o", TenantID: "t", Roles: []access.Role{access.RoleAdminister}}
-
 func (w *world) policyDesk() *broker.PolicyDesk {
 	w.t.Helper()
 	clock := func() time.Time { return w.now }

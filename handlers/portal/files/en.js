@@ -84,6 +84,7 @@ export const en = {
   'exposure.noRule': 'Port {port} is open to the internet: no rule denies it.',
   'exposure.unsure': 'Whether a port is open cannot be said for certain: {why}',
   'baseline.Shutting': 'The ports are being shut.',
+  'baseline.Lifting': 'The ports are being given back to your own rules.',
   'baseline.Blocked': 'The ports could not be shut: {why}',
 
   // Asking.
@@ -144,6 +145,7 @@ export const en = {
   'extend.time': 'From now, for another',
   'extend.hint': 'The new time takes the place of what is left.',
   'extend.done': 'Extended. The new deadline stands once it is written.',
+  'extend.none': 'It is already open for as long as the policy allows. Request it anew once it is closed.',
   'revoke.title': 'Revoke access of {who}',
   'revoke.lead': 'These ports close at once. Sessions that are open may go on until they end.',
   'revoke.reason': 'Reason, for the record',

@@ -99,19 +99,25 @@ function openRevoke(request) {
   });
 }
 
-// longest is how long all of the ports may be open, by what the machines say.
-function longest(list) {
+// room is how long the ports may stay open from now, in seconds: the policy's
+// maximum counts from the first start. Where the maximum is not known, an hour.
+function room(request, list) {
   const of = list.map((g) => machineOf(g.vm)?.ports?.find((p) => p.number === g.number)?.maxRequestAccessDuration).map(seconds).filter((n) => n > 0);
-  return of.length ? Math.min(...of) : 3600;
+  if (!of.length) return 3600;
+  const left = Math.min(...of) - (now() - Date.parse(request.startTimeUtc)) / 1000;
+  return left > 120 ? Math.floor(left / 60) * 60 : Math.floor(left);
 }
 
 function openExtend(request, list) {
-  const time = timeField(t('extend.time'), longest(list), { hint: t('extend.hint') });
+  const most = room(request, list);
+  const rest = Math.max(...list.map((g) => (Date.parse(g.endTimeUtc) - now()) / 1000));
+  if (most <= rest) return toast(t('extend.none'), 'bad');
+  const time = timeField(t('extend.time'), most, { hint: t('extend.hint') });
   const why = field(t('request.why'), el('textarea', { rows: '2', maxlength: '1024' }), { name: 'justification' });
   why.control.value = request.justification ?? '';
   dialog({
     title: t('extend.title', { what: [...new Set(list.map((g) => machineName(g.vm)))].join(', ') }), submitText: t('grant.extend'),
-    body: el('div', { class: 'stack' }, el('p', { class: 'muted', text: t('extend.lead', { most: words(longest(list)) }) }), time.node, why.node),
+    body: el('div', { class: 'stack' }, el('p', { class: 'muted', text: t('extend.lead', { most: words(most) }) }), time.node, why.node),
     async submit() {
       const duration = time.value();
       if (!duration) return false;

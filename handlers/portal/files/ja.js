@@ -84,6 +84,7 @@ export const ja = {
   'exposure.noRule': 'ポート {port} を拒否する規則がなく、インターネットに開かれています。',
   'exposure.unsure': 'ポートが開いているかどうかを断定できません: {why}',
   'baseline.Shutting': 'ポートを閉じています。',
+  'baseline.Lifting': 'Portcullis の規則を取り除いています。',
   'baseline.Blocked': 'ポートを閉じられませんでした: {why}',
 
   // Asking.
@@ -144,6 +145,7 @@ export const ja = {
   'extend.time': '今からの時間',
   'extend.hint': '残り時間は新しい時間に置き換わります。',
   'extend.done': '延長しました。書き込まれると新しい期限になります。',
+  'extend.none': 'すでにポリシーで許される最長時間まで開いています。閉じてから改めて要求してください。',
   'revoke.title': '{who} のアクセスを取り消し',
   'revoke.lead': '次のポートをすぐに閉じます。確立済みのセッションは終了まで続くことがあります。',
   'revoke.reason': '記録に残す理由',

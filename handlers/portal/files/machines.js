@@ -78,6 +78,7 @@ function notes(m) {
   }
   if (m.baseline?.status === 'Blocked') lines.push(t('baseline.Blocked', { why: m.baseline.blockedBy ?? '' }));
   if (m.baseline?.status === 'Shutting') lines.push(t('baseline.Shutting'));
+  if (m.baseline?.status === 'Lifting') lines.push(t('baseline.Lifting'));
   if (m.status === 'Configured') {
     const used = [tn('machine.requests', m.approvedRequests7d ?? 0)];
     if (m.lastAccess) used.push(t(m.lastUser ? 'machine.lastBy' : 'machine.last', { when: date(m.lastAccess), who: m.lastUser ?? '' }));

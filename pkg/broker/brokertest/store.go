@@ -23,6 +23,9 @@ type Faults struct {
 	// 0 lets all pass. After lets the failing call have its effect first.
 	FailAt int
 	After  bool
+	// Before runs before each call with its number, and may call in turn:
+	// somebody else's turn.
+	Before func(n int)
 }
 
 // Calls counts the calls so far.
@@ -45,8 +48,11 @@ func (f *Faults) Do(effect func() error) error {
 	f.n++
 	cut := f.FailAt > 0 && f.n >= f.FailAt
 	first := f.n == f.FailAt
-	after := f.After
+	after, n, before := f.After, f.n, f.Before
 	f.mu.Unlock()
+	if before != nil {
+		before(n)
+	}
 	if !cut {
 		return effect()
 	}
