@@ -98,7 +98,7 @@ func open(t *testing.T, browser context.Context, l look, url string) *tab {
 			t.Errorf("the browser complains: %s", f)
 		}
 		if t.Failed() {
-			t.Logf("the page reads:\n%s", p.text("body"))
+			t.Logf("the page reads:\n%s\n%s", p.text("dialog"), p.text("body"))
 		}
 	})
 	return p
