@@ -1,5 +1,6 @@
 // Command demo shows the whole main job on a machine without Azure: a port that
-// is shut opens for one address and falls shut by itself. Every step is checked;
+// is shut opens for one address and falls shut by itself, as another system asks
+// for it and as people do. Every step is checked;
 // one that differs ends it with a non-zero exit that says which.
 package main
 
@@ -45,6 +46,12 @@ func run(ctx context.Context) (err error) {
 		{"A request from outside the policy's range", d.refused},
 		{"A good request", d.opened},
 		{"The time is up", d.closed},
+		{"An administrator switches it on for web-1", d.enabled},
+		{"Alice asks for two ports, one of them from outside its range", d.onePortOutside},
+		{"She leaves that one out, is let in, and asks for more time", d.letIn},
+		{"She is done early; Bob is not", d.givenBack},
+		{"Lockdown", d.lockedDown},
+		{"Switched off again", d.disabled},
 		{"The customer's own rules", d.untouched},
 	} {
 		d.title(step.title)

@@ -28,16 +28,19 @@ const (
 
 // story holds what the steps share.
 type story struct {
-	stack  *stack
-	start  time.Time
-	token  string
-	bus    *azservicebus.Client
-	groups []access.ResourceID // the subnet's NSG, then the NIC's
-	read   func(context.Context, access.ResourceID) (nsg.Group, error)
-	rules  nsg.Settings
-	vm     string
-	target netip.Addr
-	cred   *azidentity.ManagedIdentityCredential
+	stack   *stack
+	start   time.Time
+	token   string
+	bus     *azservicebus.Client
+	groups  []access.ResourceID // the subnet's NSG, then the NIC's
+	read    func(context.Context, access.ResourceID) (nsg.Group, error)
+	rules   nsg.Settings
+	vm      string
+	target  netip.Addr
+	cred    *azidentity.ManagedIdentityCredential
+	persons persons
+	// hers is alice's latest request.
+	hers string
 	// waiting is the request that is open.
 	waiting string
 
@@ -186,7 +189,11 @@ func (d *story) summary() {
 
 // expect evaluates both groups of the path for traffic to web-1:22.
 func (d *story) expect(ctx context.Context, from string, want nsg.Outcome) error {
-	flow := nsg.Flow{Source: netip.PrefixFrom(netip.MustParseAddr(from), 32), Destination: d.target, Port: 22, Protocol: access.TCP}
+	return d.expectOn(ctx, 22, from, want)
+}
+
+func (d *story) expectOn(ctx context.Context, port uint16, from string, want nsg.Outcome) error {
+	flow := nsg.Flow{Source: netip.PrefixFrom(netip.MustParseAddr(from), 32), Destination: d.target, Port: port, Protocol: access.TCP}
 	var told []string
 	got := nsg.OutcomeAllowed
 	for _, id := range d.groups {
@@ -201,9 +208,9 @@ func (d *story) expect(ctx context.Context, from string, want nsg.Outcome) error
 		}
 	}
 	if got != want {
-		return fmt.Errorf("%s → web-1:22 should be %s: %s", from, want, strings.Join(told, "; "))
+		return fmt.Errorf("%s → web-1:%d should be %s: %s", from, port, want, strings.Join(told, "; "))
 	}
-	d.say("%s → web-1:22 is %s", from, strings.ToUpper(string(got)))
+	d.say("%s → web-1:%d is %s", from, port, strings.ToUpper(string(got)))
 	for _, t := range told {
 		d.say("   %s", t)
 	}
