@@ -107,6 +107,10 @@ type LegWriter interface {
 	// at most 100. Error aborted when a leg was changed or removed since; the
 	// caller reads again. An error may leave earlier transactions done.
 	UpdateLegs(ctx context.Context, nsg access.ResourceID, legs []access.Leg) error
+	// ChangeLegs is UpdateLegs, and in the same transactions sets the head's Wanted
+	// to token and DueAt to due, so that a change which somebody must see is never
+	// there without being asked for.
+	ChangeLegs(ctx context.Context, nsg access.ResourceID, legs []access.Leg, token string, due time.Time) error
 	// EndLegs writes each leg to its request's partition as an ended leg, then
 	// removes it from the NSG's. Repeating it after a cut completes it; a leg
 	// already gone from the NSG is no error; an ended leg already there stays.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -77,10 +78,11 @@ type ending struct {
 	detail map[string]string
 }
 
-// end ends grants of a request. The order is what makes it hold: first who and
-// why, then the marks, and only then the legs that are there. Whoever opens a leg
-// has read it before it reads the marks; so either it sees the mark and closes,
-// or the leg was there before the mark, and is found here.
+// end ends grants of a request: first who and why, then the legs that are there,
+// then the marks, and then the legs that came meanwhile. Cut off before the marks,
+// the legs are on their way out already. And the marks hold: whoever opens a leg
+// has read it before it reads them, so either it sees the mark and closes, or the
+// leg was there before the mark, and is found here.
 func (d *Desk) end(ctx context.Context, f access.File, grants []int, e ending) error {
 	now := d.Submitter.Clock().UTC()
 	var marks []access.Revocation
@@ -96,10 +98,11 @@ func (d *Desk) end(ctx context.Context, f access.File, grants []int, e ending) e
 			Subject: string(f.Record.ID), Kind: access.EventRevoked, At: now, Actor: e.by, Key: fmt.Sprint(e.key, "-", fresh),
 			Detail: map[string]string{"statusReason": string(e.reason), "grants": fmt.Sprint(fresh)},
 		}
-		for k, v := range e.detail {
-			event.Detail[k] = v
-		}
+		maps.Copy(event.Detail, e.detail)
 		if err := d.Events.Append(ctx, []access.Event{event}); err != nil {
+			return err
+		}
+		if err := d.closeAll(ctx, f, grants, e.reason, now); err != nil {
 			return err
 		}
 		if err := d.Submitter.Marks.Revoke(ctx, f.Record.ID, marks); err != nil {
@@ -107,11 +110,16 @@ func (d *Desk) end(ctx context.Context, f access.File, grants []int, e ending) e
 		}
 	}
 	// A scheduled request may have been started since the file was read.
-	if again, err := d.Submitter.Files.File(ctx, f.Record.ID); err == nil {
+	if again, err := d.Submitter.Files.File(ctx, f.Record.ID); err == nil && again.Record.ID != "" {
 		f = again
-	} else if access.CodeOf(err) != access.NotFound {
+	} else if err != nil && access.CodeOf(err) != access.NotFound {
 		return err
 	}
+	return d.closeAll(ctx, f, grants, e.reason, now)
+}
+
+// closeAll records the end of those live legs of the grants that there are.
+func (d *Desk) closeAll(ctx context.Context, f access.File, grants []int, reason access.StatusReason, now time.Time) error {
 	on := map[access.ResourceID]bool{}
 	for _, g := range f.Grants() {
 		for _, l := range g.Legs {
@@ -132,7 +140,7 @@ func (d *Desk) end(ctx context.Context, f access.File, grants []int, e ending) e
 				if r, ok := f.Revocation(l.Grant); ok {
 					return r.Reason, true // the first reason stays
 				}
-				return e.reason, true
+				return reason, true
 			})
 			return nil
 		})

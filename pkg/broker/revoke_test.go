@@ -119,6 +119,10 @@ func TestRevokeCutOffAnywhere(t *testing.T) {
 					t.Fatalf("cut at %d: %v", at, err)
 				}
 				w.deliver()
+				if err := w.sweeper.Sweep(context.Background()); err != nil { // a prompt may be lost
+					t.Fatal(err)
+				}
+				w.deliver()
 				w.expectStatus(rec, access.Revoked, access.UserRequested)
 				w.expectShut()
 				if n := w.store.Kinds(string(rec.ID))[access.EventRevoked]; n != 1 {
@@ -128,6 +132,38 @@ func TestRevokeCutOffAnywhere(t *testing.T) {
 			if done {
 				break
 			}
+		}
+	}
+}
+
+// TestARevocationThatIsNotRepeatedLeavesNoDoorHalfShut cuts it off at every call,
+// and leaves the rest to Sweep: it holds for all NSGs or for none.
+func TestARevocationThatIsNotRepeatedLeavesNoDoorHalfShut(t *testing.T) {
+	for at := 1; ; at++ {
+		done := false
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			rec := w.request(anna, wants("1", alice, time.Hour))
+			w.deliver()
+			w.faults.Reset()
+			w.faults.FailAt, w.faults.After = at, true
+			_, _ = w.desk.Revoke(context.Background(), anna, rec.ID, broker.GiveBack{}) // may be cut off
+			done = w.faults.Calls() < at
+			w.faults.Reset()
+			for range 2 {
+				if err := w.sweeper.Sweep(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+				w.deliver()
+			}
+			if n := len(w.open(alice)); n == 1 {
+				t.Errorf("cut at %d: %v", at, w.open(alice))
+			} else if marks, _ := w.store.File(context.Background(), rec.ID); n == 2 && len(marks.Revoked) > 0 {
+				t.Errorf("cut at %d: it is marked, and open", at)
+			}
+		})
+		if done {
+			break
 		}
 	}
 }

@@ -148,9 +148,7 @@ func (w *round) closeSiblings(ctx context.Context, l access.Leg, now time.Time) 
 // for its reconcile.
 func closeLegs(ctx context.Context, ledger Ledger, writer LegWriter, prompts Prompts, on access.ResourceID, token string, now time.Time,
 	reason access.StatusReason, match func(access.Leg) bool) error {
-	return closeLegsAs(ctx, ledger, writer, prompts, on, token, now, func(l access.Leg) (access.StatusReason, bool) {
-		return reason, l.Live() && match(l)
-	})
+	return closeLegsAs(ctx, ledger, writer, prompts, on, token, now, func(l access.Leg) (access.StatusReason, bool) { return reason, match(l) })
 }
 
 // closeLegsAs is closeLegs with a reason for each leg.
@@ -161,26 +159,18 @@ func closeLegsAs(ctx context.Context, ledger Ledger, writer LegWriter, prompts P
 		return err
 	}
 	var out []access.Leg
-	mine := false
 	for _, l := range legs {
-		reason, ok := which(l)
-		mine = mine || ok
-		if ok && l.Live() {
+		if reason, ok := which(l); ok && l.Live() {
 			out = append(out, closing(l, reason, now))
 		}
 	}
-	if !mine {
+	if len(out) == 0 {
 		return nil
 	}
-	// What is Closing already may have been cut off before it was asked for.
-	if len(out) > 0 {
-		if err := writer.UpdateLegs(ctx, on, out); err != nil {
-			return err
-		}
-	}
-	if err := writer.Touch(ctx, on, token, now); err != nil {
+	if err := writer.ChangeLegs(ctx, on, out, token, now); err != nil {
 		return err
 	}
+	// Should the prompt be lost, the head is due, and Sweep takes it from there.
 	return prompts.Prompt(ctx, on, time.Time{})
 }
 

@@ -166,26 +166,47 @@ func (s *Store) Touch(ctx context.Context, id access.ResourceID, token string, d
 
 // UpdateLegs implements broker.LegWriter.
 func (s *Store) UpdateLegs(ctx context.Context, _ access.ResourceID, legs []access.Leg) error {
-	var actions []aztables.TransactionAction
-	for _, l := range legs {
-		if l.ETag == "" {
-			return access.Errorf(access.Internal, "leg_not_read", "a leg is updated under the version that was read")
+	return s.updateLegs(ctx, legs, nil)
+}
+
+// ChangeLegs implements broker.LegWriter.
+func (s *Store) ChangeLegs(ctx context.Context, id access.ResourceID, legs []access.Leg, token string, due time.Time) error {
+	head, err := wanted(id, token, due)
+	if err != nil {
+		return err
+	}
+	return s.updateLegs(ctx, legs, []aztables.TransactionAction{head})
+}
+
+// updateLegs writes the legs, each transaction with what goes with all of them.
+func (s *Store) updateLegs(ctx context.Context, legs []access.Leg, with []aztables.TransactionAction) error {
+	for len(legs) > 0 {
+		n := min(len(legs), maxTransaction-len(with))
+		actions := slices.Clone(with)
+		for _, l := range legs[:n] {
+			if l.ETag == "" {
+				return access.Errorf(access.Internal, "leg_not_read", "a leg is updated under the version that was read")
+			}
+			r, err := legRow(l)
+			if err != nil {
+				return err
+			}
+			a, err := action(aztables.TransactionTypeUpdateReplace, r, l.ETag)
+			if err != nil {
+				return err
+			}
+			actions = append(actions, a)
 		}
-		r, err := legRow(l)
+		err := submit(ctx, s.nsg, actions)
+		if access.CodeOf(err) == access.NotFound {
+			return access.Wrap(err, access.Aborted, "row_changed", "a leg has ended meanwhile")
+		}
 		if err != nil {
 			return err
 		}
-		a, err := action(aztables.TransactionTypeUpdateReplace, r, l.ETag)
-		if err != nil {
-			return err
-		}
-		actions = append(actions, a)
+		legs = legs[n:]
 	}
-	err := submit(ctx, s.nsg, actions)
-	if access.CodeOf(err) == access.NotFound {
-		return access.Wrap(err, access.Aborted, "row_changed", "a leg has ended meanwhile")
-	}
-	return err
+	return nil
 }
 
 // EndLegs implements broker.LegWriter: first the ended rows, then the removal,

@@ -252,18 +252,31 @@ func (s *Store) Touch(_ context.Context, id access.ResourceID, token string, due
 
 // UpdateLegs implements broker.LegWriter.
 func (s *Store) UpdateLegs(_ context.Context, id access.ResourceID, legs []access.Leg) error {
+	return s.do(func() error { return s.update(id, legs) })
+}
+
+// ChangeLegs implements broker.LegWriter.
+func (s *Store) ChangeLegs(_ context.Context, id access.ResourceID, legs []access.Leg, token string, due time.Time) error {
 	return s.do(func() error {
-		for _, l := range legs {
-			if s.legs[id][l.Key()].ETag != l.ETag || l.ETag == "" {
-				return access.Errorf(access.Aborted, "row_changed", "a leg has changed")
-			}
+		if err := s.update(id, legs); err != nil {
+			return err
 		}
-		for _, l := range legs {
-			l.ETag = s.etag()
-			s.legs[id][l.Key()] = l
-		}
+		s.touch(id, token, due)
 		return nil
 	})
+}
+
+func (s *Store) update(id access.ResourceID, legs []access.Leg) error {
+	for _, l := range legs {
+		if s.legs[id][l.Key()].ETag != l.ETag || l.ETag == "" {
+			return access.Errorf(access.Aborted, "row_changed", "a leg has changed")
+		}
+	}
+	for _, l := range legs {
+		l.ETag = s.etag()
+		s.legs[id][l.Key()] = l
+	}
+	return nil
 }
 
 // EndLegs implements broker.LegWriter.
