@@ -23,6 +23,8 @@ type round struct {
 	// leavesBaselines is set likewise once a write that changes baselines was
 	// found wrong: they stay as they are, and hold up nothing else.
 	leavesBaselines string
+	// reworded are the legs of which confirm has something new to say.
+	reworded map[string]bool
 }
 
 // confirmAtOnce bounds the reads of one reconcile that run side by side.
@@ -108,7 +110,7 @@ func (w *round) confirm(ctx context.Context, legs []access.Leg, now time.Time) (
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	unconfirmed = map[string]bool{}
+	unconfirmed, w.reworded = map[string]bool{}, map[string]bool{}
 	for i, l := range legs {
 		if l.State == access.LegOpening {
 			if before, ok := endedBefore(l, k.files[l.Request].Ended); ok {
@@ -124,7 +126,9 @@ func (w *round) confirm(ctx context.Context, legs []access.Leg, now time.Time) (
 			switch {
 			case err != nil:
 				unconfirmed[l.Key()] = true
-				l.BlockedBy = why + ": " + access.AsError(err).Message
+				why += ": " + access.AsError(err).Message
+				w.reworded[l.Key()] = l.BlockedBy != why
+				l.BlockedBy = why
 			case reason != "":
 				l = closing(l, reason, now)
 				if why != "" {

@@ -18,7 +18,7 @@ func (w *round) settle(ctx context.Context, token string, group nsg.Group, legs 
 		switch l.State {
 		case access.LegOpening:
 			l = w.opened(group, l, plan, now)
-			if l.State != before.State || l.BlockedBy != before.BlockedBy {
+			if l.State != before.State || l.BlockedBy != before.BlockedBy || w.reworded[l.Key()] {
 				changed = append(changed, l)
 			}
 			live = append(live, l)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -201,3 +202,5 @@ func (w *world) expectShut() {
 		}
 	}
 }
+
+func contains(s, part string) bool { return strings.Contains(s, part) }
