@@ -23,7 +23,7 @@ import (
 const requireBrowser = "PORTCULLIS_TEST_BROWSER"
 
 // patience bounds the wait for any one thing that the page is to show.
-const patience = 30 * time.Second
+const patience = 10 * time.Second
 
 // browser starts Chromium with a profile of its own, or skips the test and says
 // why.
@@ -98,7 +98,7 @@ func open(t *testing.T, browser context.Context, l look, url string) *tab {
 			t.Errorf("the browser complains: %s", f)
 		}
 		if t.Failed() {
-			t.Logf("the page reads:\n%s\n%s", p.text("dialog"), p.text("body"))
+			t.Logf("the page reads:\n%s", p.text("body"))
 		}
 	})
 	return p

@@ -123,7 +123,7 @@ export function dialog({ title, body, submitText, kind = 'primary', submit, fail
     } catch (error) {
       const lines = fail ? fail(error) : [error.message];
       summary.replaceChildren(...lines.map((line) => el('p', {}, icon('warn'), line instanceof Node ? line : el('span', { text: line }))));
-      (form.querySelector('[aria-invalid=true]') ?? (heading && box.querySelector('h2'))).focus();
+      (form.querySelector('[aria-invalid=true]') ?? box.querySelector('h2')).focus();
     } finally {
       form.removeAttribute('aria-busy');
       send.disabled = false;
