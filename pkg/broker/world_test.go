@@ -74,7 +74,7 @@ func newWorld(t *testing.T) *world {
 		Ports: []policy.Port{{Number: 22, Protocol: access.TCP, Sources: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}, MaxDuration: 3 * time.Hour}},
 	}}
 	clock := func() time.Time { return w.now }
-	var n atomic.Int64 // use cases ask for tokens side by side
+	var n atomic.Int64
 	token := func() string { return fmt.Sprint("token-", n.Add(1)) }
 	log := slog.New(slog.DiscardHandler)
 	var err error

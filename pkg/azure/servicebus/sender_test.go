@@ -292,3 +292,18 @@ func TestNewNeedsAClientAndAllQueues(t *testing.T) {
 		t.Error("made without a queue")
 	}
 }
+
+func TestAStartIsNamedInAPropertyAndComesAtItsTime(t *testing.T) {
+	inWorld(t, func(w *world) {
+		at := time.Now().Add(20 * time.Second)
+		id := access.NewRequestID(access.Sender{Channel: access.ChannelHTTP, Principal: "t/o"}, "1")
+		w.check(w.PromptStart(context.Background(), id, at))
+		m := w.receive(queues.Requests)
+		if time.Now().Before(at.Add(-time.Second)) {
+			w.Errorf("%v early", time.Until(at))
+		}
+		if m.ApplicationProperties[broker.StartProperty] != string(id) || len(m.ApplicationProperties) != 1 {
+			w.Errorf("%s %v", m.Body, m.ApplicationProperties)
+		}
+	})
+}
