@@ -80,7 +80,9 @@ func run(ctx context.Context, t tools) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
 	up := time.Now()
-	if err := mainJob(ctx, t, s.env); err != nil {
+	during, cancel := s.while(ctx)
+	defer cancel()
+	if err := mainJob(during, t, s.env); err != nil {
 		return fmt.Errorf("the main job: %w (the stack's log is in %s)", err, s.log)
 	}
 	done := time.Now()
@@ -130,7 +132,10 @@ func mainJob(ctx context.Context, t tools, env []string) error {
 	c := exec.CommandContext(ctx, t.node, "main-job.mjs")
 	c.Dir, c.Env = work, env
 	c.Stdout, c.Stderr = os.Stdout, os.Stderr
-	return end(c).Run()
+	if err := end(c).Run(); err != nil {
+		return errors.Join(err, context.Cause(ctx))
+	}
+	return nil
 }
 
 // end has the command asked to end when its context does, before it is made to.

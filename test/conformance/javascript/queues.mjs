@@ -35,6 +35,16 @@ export async function queuesOfOurOwn() {
   });
 }
 
+// take receives so many messages, which may come in several turns.
+async function take(receiver, count) {
+  const taken = [];
+  await until(`${count} messages are received`, 20, async () => {
+    taken.push(...(await receiver.receiveMessages(count - taken.length, { maxWaitTimeInMs: 5000 })));
+    return taken.length === count;
+  });
+  return taken;
+}
+
 async function messages(queue) {
   const sender = busByToken.createSender(queue);
   const receiver = busByToken.createReceiver(queue);
@@ -43,10 +53,7 @@ async function messages(queue) {
     for (const n of [1, 2, 3]) assert.ok(batch.tryAddMessage({ body: { n }, applicationProperties: { n } }), "the message should fit");
     await sender.sendMessages(batch);
     assert.deepEqual((await receiver.peekMessages(10)).map((m) => m.body.n), [1, 2, 3], "peeked");
-    const taken = await until("all three are received", 20, async () => {
-      const got = await receiver.receiveMessages(3, { maxWaitTimeInMs: 5000 });
-      return got.length === 3 && got;
-    });
+    const taken = await take(receiver, 3);
     for (const m of taken) await receiver.completeMessage(m);
     assert.deepEqual(taken.map((m) => m.applicationProperties.n), [1, 2, 3], "received");
     assert.deepEqual(await receiver.peekMessages(10), [], "nothing should be left");
@@ -121,8 +128,7 @@ async function sessionQueue(queue) {
   await step("a session is received in order, by its id and by its turn, and keeps its state", async () => {
     await sender.sendMessages(["a1", "b1", "a2"].map((text) => ({ body: text, sessionId: text[0] })));
     const a = await bus.acceptSession(queue, "a");
-    const got = [];
-    while (got.length < 2) got.push(...(await a.receiveMessages(1, { maxWaitTimeInMs: 20_000 })));
+    const got = await take(a, 2);
     assert.deepEqual(got.map((m) => m.body), ["a1", "a2"]);
     for (const m of got) await a.completeMessage(m);
     await a.setSessionState("half done");

@@ -18,7 +18,24 @@ type stack struct {
 	// env is what its environment file says, NAME=value.
 	env  []string
 	proc *exec.Cmd
-	done chan error
+	// ended is closed once the process is gone, and err is how it went.
+	ended chan struct{}
+	err   error
+}
+
+var errEnded = errors.New("the local stack ended by itself")
+
+// while gives a context that ends with the stack, with errEnded as its cause.
+func (s *stack) while(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-s.ended:
+			cancel(errEnded)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
 // startStack starts the staged app and the stand-ins on free ports, and returns
@@ -31,7 +48,7 @@ func startStack(ctx context.Context) (s *stack, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s = &stack{dir: dir, log: filepath.Join(work, "log"), done: make(chan error, 1)}
+	s = &stack{dir: dir, log: filepath.Join(work, "log"), ended: make(chan struct{})}
 	s.proc = exec.Command("bin/portcullis-local", "run", "--free-ports", "--dir", dir, "--log", s.log,
 		"--policy", "docs/examples/policy.json", "--latency", "300ms",
 		// It is also how long the module asks for.
@@ -40,7 +57,10 @@ func startStack(ctx context.Context) (s *stack, err error) {
 	if err := s.proc.Start(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	go func() { s.done <- s.proc.Wait() }()
+	go func() {
+		s.err = s.proc.Wait()
+		close(s.ended)
+	}()
 	// The file appears whole, once everything is up.
 	for file := filepath.Join(dir, "env"); ; {
 		if data, err := os.ReadFile(file); err == nil {
@@ -48,8 +68,8 @@ func startStack(ctx context.Context) (s *stack, err error) {
 			return s, nil
 		}
 		select {
-		case err := <-s.done:
-			return nil, errors.Join(errors.New("it stopped by itself"), err, os.RemoveAll(dir))
+		case <-s.ended:
+			return nil, errors.Join(errEnded, s.err, os.RemoveAll(dir))
 		case <-ctx.Done():
 			return nil, errors.Join(ctx.Err(), s.stop())
 		case <-time.After(50 * time.Millisecond):
@@ -75,11 +95,10 @@ func (s *stack) stop() error {
 	if err := s.proc.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	var err error
 	select {
-	case err = <-s.done:
+	case <-s.ended:
+		return errors.Join(s.err, os.RemoveAll(s.dir))
 	case <-time.After(grace):
-		err = errors.Join(errors.New("the local stack did not stop"), s.proc.Process.Kill())
+		return errors.Join(errors.New("the local stack did not stop"), s.proc.Process.Kill(), os.RemoveAll(s.dir))
 	}
-	return errors.Join(err, os.RemoveAll(s.dir))
 }
