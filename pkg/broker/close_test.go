@@ -156,3 +156,44 @@ func TestDoorsUnderALock(t *testing.T) {
 	w.expectStatus(rec, access.Revoked, access.Expired)
 	w.expectShut()
 }
+
+// unreadable cannot read what is wanted of an NSG, beyond its head.
+type unreadable struct{ broker.Baselines }
+
+func (unreadable) Partition(context.Context, access.ResourceID) ([]access.Leg, []access.Baseline, error) {
+	return nil, nil, access.Errorf(access.Internal, "record_unreadable", "a stored row cannot be read")
+}
+
+func TestWhereALegCannotBeReadRulesCloseByTheirOwnDescription(t *testing.T) {
+	w := newWorld(t)
+	w.shut(true)
+	w.ensure()
+	w.submit(ask("a", alice, time.Hour))
+	w.deliver()
+	w.expectOpen(alice, 2)
+	ports := w.reconciler.ReconcilePorts
+	ports.Baselines = unreadable{w.store}
+	var err error
+	if w.reconciler, err = broker.NewReconciler(ports, rules); err != nil {
+		t.Fatal(err)
+	}
+	w.now = w.now.Add(59 * time.Minute)
+	for _, id := range []access.ResourceID{onNIC, onWeb} {
+		if err := w.store.Touch(context.Background(), id, "t", w.now); err != nil {
+			t.Fatal(err)
+		}
+		_ = w.reconciler.Reconcile(context.Background(), id, w.now)
+	}
+	w.expectOpen(alice, 2)
+	w.now = w.now.Add(time.Minute)
+	for _, id := range []access.ResourceID{onNIC, onWeb} {
+		_ = w.reconciler.Reconcile(context.Background(), id, w.now)
+	}
+	w.expectOpen(alice, 0)
+	w.expectDenied("on-nic 10.0.1.4:22; on-subnet 10.0.1.4:22")
+	for _, id := range []access.ResourceID{onNIC, onWeb} {
+		if n := len(w.azure.Look(id).Rules); n != len(w.customers[id])+1 {
+			t.Errorf("%d rules", n)
+		}
+	}
+}

@@ -50,11 +50,11 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 	if group.Updating {
 		return false, access.Errorf(access.Aborted, "operation_in_progress", "another operation on the group is under way")
 	}
+	now := w.now(w.enqueued, head)
 	legs, rows, err := w.Baselines.Partition(ctx, w.id)
 	if err != nil {
-		return false, err
+		return false, errors.Join(err, w.closeExpired(ctx, group, now))
 	}
-	now := w.now(w.enqueued, head)
 	if missing {
 		// There is nothing left to shut. Scan asks again for what is behind another
 		// group now, or behind one that was made anew.
