@@ -210,7 +210,7 @@ func (p *tab) fill(within, label, value string) {
 	p.t.Helper()
 	find := fmt.Sprintf(`[...document.querySelectorAll(%q + " :is(input, textarea, select)")].find((n) => n.checkVisibility() && (n.ariaLabel ?? n.labels?.[0]?.innerText ?? "").trim().startsWith(%q))`, within, label)
 	p.await(fmt.Sprintf("the field %q in %s", label, within), find)
-	p.do(fmt.Sprintf(`{ const n = %s; n.focus(); n.value = %q; n.dispatchEvent(new Event("input", { bubbles: true })); n.dispatchEvent(new Event("change", { bubbles: true })); }`, find, value))
+	p.do(fmt.Sprintf(`{ const n = %[1]s; n.focus(); n.value = %[2]q; if (n.value !== %[2]q) throw new Error("it does not take " + %[2]q); n.dispatchEvent(new Event("input", { bubbles: true })); n.dispatchEvent(new Event("change", { bubbles: true })); }`, find, value))
 }
 
 // shoot keeps a picture of the page where PORTCULLIS_TEST_PICTURES says.

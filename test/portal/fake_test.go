@@ -27,6 +27,8 @@ type fakeAPI struct {
 	status map[string]int // by "METHOD path", what to answer instead of 200
 	writes []write
 	reply  map[string]any // by "METHOD path"
+	stale  bool           // the session's token has run out
+	renew  bool           // and a new one is to be had
 }
 
 type write struct {
@@ -39,6 +41,12 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	key := r.Method + " " + r.URL.Path
+	if f.stale {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusUnauthorized)
+		_ = json.NewEncoder(w).Encode(doc{"title": "Unauthorized", "reason": "token_expired", "detail": "the token has expired: sign in again"})
+		return
+	}
 	answer, ok := f.reads[r.URL.Path]
 	if r.Method != http.MethodGet {
 		wrote := write{method: r.Method, path: r.URL.RequestURI(), header: r.Header.Clone()}
@@ -87,7 +95,7 @@ func (f *fakeAPI) serve(t *testing.T) string {
 	guarded := handlers.SameOrigin(f)
 	s := httptest.NewServer(page.Before(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/.auth/refresh" {
-			w.WriteHeader(http.StatusUnauthorized)
+			f.refresh(w)
 			return
 		}
 		r.Header.Set("X-MS-TOKEN-AAD-ID-TOKEN", "t") // as if a cookie had been there
@@ -95,6 +103,17 @@ func (f *fakeAPI) serve(t *testing.T) string {
 	})))
 	t.Cleanup(s.Close)
 	return s.URL
+}
+
+// refresh answers as App Service Authentication does.
+func (f *fakeAPI) refresh(w http.ResponseWriter) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.renew {
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	f.stale = false
 }
 
 // someDay is a picture of an ordinary day, for one with these roles.

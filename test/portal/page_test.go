@@ -106,6 +106,16 @@ func TestPage(t *testing.T) {
 	t.Run("keyboard", func(t *testing.T) { keyboard(t, open(t, b, desktop, someDay(asker, ruler).serve(t))) })
 	t.Run("names", func(t *testing.T) { everyControlHasAName(t, open(t, b, desktop, someDay(asker, ruler).serve(t))) })
 	t.Run("writes", func(t *testing.T) { api := someDay(asker, ruler); writes(t, api, open(t, b, desktop, api.serve(t))) })
+	t.Run("a session that runs out", func(t *testing.T) {
+		api := someDay(asker)
+		api.stale, api.renew = true, true
+		p := open(t, b, desktop, api.serve(t))
+		p.see("[data-machine=web-1]", "Request access") // a new token was had, and nobody noticed
+		api.set(func(f *fakeAPI) { f.stale, f.renew = true, false })
+		p.press("[data-machine=web-2]", "Request access to web-2")
+		p.press("dialog", "Request")
+		p.see("dialog .summary", "the token has expired: sign in again")
+	})
 	t.Run("a server that cannot be reached", func(t *testing.T) {
 		api := someDay(asker)
 		p := open(t, b, desktop, api.serve(t))

@@ -3,7 +3,7 @@
 import { call, explain } from './api.js';
 import { badge, button, dialog, el, field, newId, toast } from './dom.js';
 import { t, tn } from './i18n.js';
-import { grants, isLive, machineName, machineOf, put, refresh } from './state.js';
+import { grants, isLive, machineName, machineOf, put, refresh, state } from './state.js';
 import { at, clock, now, seconds, words } from './time.js';
 import { timeField } from './timefield.js';
 
@@ -99,12 +99,19 @@ function openRevoke(request) {
   });
 }
 
+// firstStart is when the door that a request keeps open was first opened: that of
+// the request which it extends, and so on.
+function firstStart(request) {
+  const before = request.extends && state.mine?.find((r) => r.id === request.extends);
+  return before ? firstStart(before) : Date.parse(request.startTimeUtc);
+}
+
 // room is how long the ports may stay open from now, in seconds: the policy's
 // maximum counts from the first start. Where the maximum is not known, an hour.
 function room(request, list) {
   const of = list.map((g) => machineOf(g.vm)?.ports?.find((p) => p.number === g.number)?.maxRequestAccessDuration).map(seconds).filter((n) => n > 0);
   if (!of.length) return 3600;
-  const left = Math.min(...of) - (now() - Date.parse(request.startTimeUtc)) / 1000;
+  const left = Math.min(...of) - (now() - firstStart(request)) / 1000;
   return left > 120 ? Math.floor(left / 60) * 60 : Math.floor(left);
 }
 

@@ -98,14 +98,15 @@ const SOON = 2;
 // follow reads each part when it is due: soon while something is on its way.
 export function follow() {
   const last = {};
-  const moving = () => [...(state.mine ?? []), ...(state.everybody ?? [])].some((r) => liveGrants(r).some(isMoving) || overdue(r));
+  const moving = () => [...(state.mine ?? []), ...(state.everybody ?? [])].some((r) => liveGrants(r).some(isMoving) || overdue(r) || replaced(r));
+  const settling = () => state.machines?.some((m) => ['Shutting', 'Lifting'].includes(m.baseline?.status));
   let busy = false;
   setInterval(async () => {
     if (document.hidden || busy || !state.me) return;
     const now = performance.now() / 1000;
     const soon = moving();
     const wanted = Object.keys(parts).filter((name) => {
-      const wait = soon && (name === 'mine' || name === 'everybody') ? SOON : due[name];
+      const wait = name === 'machines' && settling() ? 5 : soon && (name === 'mine' || name === 'everybody') ? SOON : due[name];
       return now - (last[name] ?? 0) >= wait;
     });
     if (!wanted.length) return;
@@ -118,3 +119,6 @@ export function follow() {
 }
 
 const overdue = (request) => liveGrants(request).some((g) => Date.parse(g.endTimeUtc) <= Date.now());
+
+// replaced says that another request is taking over what this one holds open.
+const replaced = (request) => liveGrants(request).length > 0 && [...(state.mine ?? []), ...(state.everybody ?? [])].some((r) => r.extends === request.id && liveGrants(r).length > 0);
