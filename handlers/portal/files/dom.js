@@ -96,7 +96,9 @@ export function announce(text) {
 export function toast(text, kind = 'good') {
   const line = el('div', { class: `toast ${kind}` }, icon(kind === 'good' ? 'done' : 'warn'), el('span', { text }),
     button('×', () => line.remove(), { kind: 'plain', label: t('toast.close') }));
-  document.getElementById('toasts').append(line);
+  const place = document.getElementById('toasts');
+  place.querySelector('.good')?.remove(); // what went well before is old news
+  place.append(line);
   announce(text);
   if (kind === 'good') setTimeout(() => line.remove(), 8000);
 }

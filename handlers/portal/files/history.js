@@ -1,7 +1,7 @@
 // What was asked for, and what became of it.
-import { all, explain, follow, get } from './api.js';
+import { all, explain, follow, get, names } from './api.js';
 import { button, el, field, icon, replace } from './dom.js';
-import { known, language, t } from './i18n.js';
+import { known, t } from './i18n.js';
 import { grants, machineName, mayReadAll, mayRequest, state } from './state.js';
 import { date, exact } from './time.js';
 import { outcomeBadge, reasonText, statusBadge } from './grant.js';
@@ -99,5 +99,15 @@ async function showEvents(request, place) {
   }
 }
 
-const detail = (d) => d && Object.keys(d).length > 0 && el('dl', { class: 'detail', lang: language === 'en' ? null : 'en' },
-  Object.entries(d).map(([k, v]) => [el('dt', { text: k }), el('dd', { text: typeof v === 'string' ? v : JSON.stringify(v) })]));
+// detail is what an event says that the request does not: where, and why. The
+// rest of it is for the audit.
+function detail(d) {
+  const parts = [];
+  if (d?.nsg) parts.push(names(d.nsg).last);
+  if (d?.rule) parts.push(d.rule);
+  if (d?.statusReason && known(`ended.${d.statusReason}`)) parts.push(reasonText(d.statusReason));
+  for (const name of ['reason', 'message', 'violations', 'blockedBy']) {
+    if (d?.[name]) parts.push(known(`reason.${d[name]}`) ?? d[name]);
+  }
+  return parts.length > 0 && el('div', { class: 'muted', text: parts.join(' · ') });
+}
