@@ -197,3 +197,35 @@ func TestWhereALegCannotBeReadRulesCloseByTheirOwnDescription(t *testing.T) {
 		}
 	}
 }
+
+// torn cannot read the file of one request.
+type torn struct {
+	broker.Files
+	of access.RequestID
+}
+
+func (f torn) File(ctx context.Context, id access.RequestID) (access.File, error) {
+	if id == f.of {
+		return access.File{}, access.Errorf(access.Internal, "record_unreadable", "a stored row cannot be read")
+	}
+	return f.Files.File(ctx, id)
+}
+
+func TestARecordThatCannotBeReadKeepsNoOtherDoorOpen(t *testing.T) {
+	w := newWorld(t)
+	open := w.submit(ask("a", alice, time.Hour))
+	w.deliver()
+	w.expectOpen(alice, 2)
+	bad := w.submit(ask("b", bob, 2*time.Hour))
+	ports := w.reconciler.ReconcilePorts
+	ports.Files = torn{w.store, bad.ID}
+	var err error
+	if w.reconciler, err = broker.NewReconciler(ports, rules); err != nil {
+		t.Fatal(err)
+	}
+	w.now = w.now.Add(time.Hour)
+	w.deliver()
+	w.expectStatus(open, access.Revoked, access.Expired)
+	w.expectOpen(alice, 0)
+	w.expectOpen(bob, 0)
+}

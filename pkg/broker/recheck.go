@@ -15,20 +15,21 @@ type known struct {
 	lockdown    access.Lockdown
 	lockdownErr error
 	files       map[access.RequestID]access.File
+	fileErrs    map[access.RequestID]error
 	policies    map[access.ResourceID][]policy.AccessPolicy
 	policyErrs  map[access.ResourceID]error
 	there       []bool
 	targetErrs  []error
 }
 
-// learn reads what confirm needs, several reads at a time. That the files cannot
-// be read ends the round; all else leaves legs unconfirmed.
-func (w *round) learn(ctx context.Context, legs []access.Leg, notBefore func(access.Leg) (bool, error)) (*known, error) {
+// learn reads what confirm needs, several reads at a time. What cannot be read
+// leaves those legs unconfirmed that depend on it, and holds up nothing else.
+func (w *round) learn(ctx context.Context, legs []access.Leg, target func(access.Leg) (bool, error)) *known {
 	k := &known{
-		files: map[access.RequestID]access.File{}, policies: map[access.ResourceID][]policy.AccessPolicy{}, policyErrs: map[access.ResourceID]error{},
+		files: map[access.RequestID]access.File{}, fileErrs: map[access.RequestID]error{}, policies: map[access.ResourceID][]policy.AccessPolicy{}, policyErrs: map[access.ResourceID]error{},
 		there: make([]bool, len(legs)), targetErrs: make([]error, len(legs)),
 	}
-	g, gctx := errgroup.WithContext(ctx)
+	var g errgroup.Group
 	g.SetLimit(confirmAtOnce)
 	var requests []access.RequestID
 	var machines []access.ResourceID
@@ -47,48 +48,49 @@ func (w *round) learn(ctx context.Context, legs []access.Leg, notBefore func(acc
 			machines = append(machines, l.VM)
 		}
 		g.Go(func() error {
-			k.there[i], k.targetErrs[i] = notBefore(l)
+			k.there[i], k.targetErrs[i] = target(l)
 			return nil
 		})
 	}
-	files, policies, errs := make([]access.File, len(requests)), make([][]policy.AccessPolicy, len(machines)), make([]error, len(machines))
+	files, fileErrs := make([]access.File, len(requests)), make([]error, len(requests))
+	policies, policyErrs := make([][]policy.AccessPolicy, len(machines)), make([]error, len(machines))
 	for i, id := range requests {
 		g.Go(func() error {
-			f, err := w.Files.File(gctx, id)
-			if access.CodeOf(err) == access.NotFound {
-				return nil // a leg that no record tells of opens nothing
+			f, err := w.Files.File(ctx, id)
+			if access.CodeOf(err) != access.NotFound { // a leg that no record tells of opens nothing
+				files[i], fileErrs[i] = f, err
 			}
-			files[i] = f
-			return err
+			return nil
 		})
 	}
 	for i, vm := range machines {
 		g.Go(func() error {
-			policies[i], errs[i] = w.Policies.PoliciesFor(gctx, vm)
+			policies[i], policyErrs[i] = w.Policies.PoliciesFor(ctx, vm)
 			return nil
 		})
 	}
 	if live {
 		g.Go(func() error {
-			k.lockdown, k.lockdownErr = w.Lockdowns.Lockdown(gctx)
+			k.lockdown, k.lockdownErr = w.Lockdowns.Lockdown(ctx)
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
+	_ = g.Wait() // each keeps its error by itself
 	for i, id := range requests {
-		k.files[id] = files[i]
+		k.files[id], k.fileErrs[id] = files[i], fileErrs[i]
 	}
 	for i, vm := range machines {
-		k.policies[vm], k.policyErrs[vm] = policies[i], errs[i]
+		k.policies[vm], k.policyErrs[vm] = policies[i], policyErrs[i]
 	}
-	return k, nil
+	return k
 }
 
 // judge says what is to become of a leg that never opened: to be closed with the
 // reason, not to open in this round because of the error, or neither.
 func (k *known) judge(i int, l access.Leg) (access.StatusReason, string, error) {
+	if err := k.fileErrs[l.Request]; err != nil {
+		return "", "the record of the request cannot be read now", err
+	}
 	f := k.files[l.Request]
 	if reason := endingElsewhere(l, f.Ended); reason != "" {
 		return reason, "", nil

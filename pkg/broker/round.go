@@ -64,10 +64,7 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 		rows = nil
 	}
 
-	legs, gone, unconfirmed, err := w.confirm(ctx, legs, now)
-	if err != nil {
-		return false, err
-	}
+	legs, gone, unconfirmed := w.confirm(ctx, legs, now)
 	if len(gone) > 0 {
 		if err := w.Legs.EndLegs(ctx, w.id, gone); err != nil {
 			return false, err
@@ -105,11 +102,8 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 // policies of today do not allow, one whose VM is no longer behind the address,
 // and in a lockdown every live leg. One of which any of that cannot be read now
 // is unconfirmed, with the reason in BlockedBy, and must not open in this round.
-func (w *round) confirm(ctx context.Context, legs []access.Leg, now time.Time) (live, gone []access.Leg, unconfirmed map[string]bool, err error) {
-	k, err := w.learn(ctx, legs, func(l access.Leg) (bool, error) { return targetOf(ctx, w.Machines, l, now) })
-	if err != nil {
-		return nil, nil, nil, err
-	}
+func (w *round) confirm(ctx context.Context, legs []access.Leg, now time.Time) (live, gone []access.Leg, unconfirmed map[string]bool) {
+	k := w.learn(ctx, legs, func(l access.Leg) (bool, error) { return targetOf(ctx, w.Machines, l, now) })
 	unconfirmed, w.reworded = map[string]bool{}, map[string]bool{}
 	for i, l := range legs {
 		if l.State == access.LegOpening {
@@ -138,7 +132,7 @@ func (w *round) confirm(ctx context.Context, legs []access.Leg, now time.Time) (
 		}
 		live = append(live, l)
 	}
-	return live, gone, unconfirmed, nil
+	return live, gone, unconfirmed
 }
 
 func endedBefore(l access.Leg, ended []access.Leg) (access.Leg, bool) {
