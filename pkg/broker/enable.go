@@ -236,13 +236,16 @@ func (e *Enabler) lifts(ctx context.Context, row access.Baseline, machines []Mac
 	}
 	disabled := slices.ContainsFunc(policies, func(p policy.AccessPolicy) bool { return p.Scope == row.Scope && p.Disabled })
 	p, ok := policy.Nearest(row.VM, policies)
+	wider := p.Scope != row.Scope && slices.Contains(row.Scope.Scopes(), p.Scope)
 	switch {
 	case ok && p.Shuts():
 		return true, nil // it is behind other NSGs now
-	case ok && p.Baseline != nil:
+	case ok && p.Baseline != nil && !wider:
 		return true, nil // there is to be none
 	}
-	// A wider policy that does not say keeps nothing shut that was disabled.
+	// A wider policy keeps nothing shut that was disabled, unless it says so. Nor
+	// does it lift anything by itself: that the policy which asked for it is not
+	// found is nobody's decision.
 	return disabled, nil
 }
 

@@ -191,3 +191,17 @@ func TestDisablingLiftsUnderAWiderPolicyThatDoesNotSay(t *testing.T) {
 		t.Error("the disabled policy stays")
 	}
 }
+
+func TestALostPolicyUnderAWiderOneThatShutsNothingLiftsNothing(t *testing.T) {
+	w := newWorld(t)
+	w.shut(false)
+	one, yes := w.store.Policies[0], true
+	one.Scope, one.Version, one.Baseline = vm, "v9", &yes
+	w.store.Policies = append(w.store.Policies, one)
+	w.ensure()
+	both := "on-nic 10.0.1.4:22; on-subnet 10.0.1.4:22"
+	w.expectDenied(both)
+	w.store.Policies = w.store.Policies[:1] // nobody disabled it
+	w.ensure()
+	w.expectDenied(both)
+}
