@@ -58,34 +58,62 @@ func NewEnabler(p EnablePorts, rules nsg.Settings) (*Enabler, error) {
 // It is idempotent, goes on past what fails, and joins the errors. A policy that
 // is disabled is removed once nothing of it stands.
 func (e *Enabler) Ensure(ctx context.Context, subscription string) error {
-	policies, err := e.Policies.ListPolicies(ctx, subscription)
-	if err != nil {
-		return err
-	}
+	// Listing takes long, and what it tells of is old news in any case; the
+	// policies are read after it.
 	machines, err := e.Lister.List(ctx, subscription)
 	if err != nil {
 		return err
 	}
-	desired := e.desired(machines, policies)
-	groups, err := e.affected(ctx, subscription, desired)
+	policies, err := e.Policies.ListPolicies(ctx, subscription)
 	if err != nil {
 		return err
 	}
+	for range maxRounds {
+		lifted, err := e.ensure(ctx, subscription, machines, policies)
+		if !lifted {
+			return err
+		}
+		// Whoever stored a policy meanwhile may have seen the baseline stand before
+		// it was put down for lifting, and so have had nothing to do.
+		before := policies
+		var unread error
+		if policies, unread = e.Policies.ListPolicies(ctx, subscription); unread != nil {
+			return errors.Join(err, unread)
+		}
+		if slices.EqualFunc(before, policies, func(a, b policy.AccessPolicy) bool {
+			return a.Scope == b.Scope && a.Version == b.Version && a.Disabled == b.Disabled
+		}) {
+			return err
+		}
+	}
+	return access.Errorf(access.Aborted, "policies_changing", "the policies of subscription %s kept changing", subscription)
+}
+
+// ensure is Ensure by the policies as they were read; lifted says whether it put
+// down any baseline for lifting.
+func (e *Enabler) ensure(ctx context.Context, subscription string, machines []Machine, policies []policy.AccessPolicy) (lifted bool, err error) {
+	desired := e.desired(machines, policies)
+	groups, err := e.affected(ctx, subscription, desired)
+	if err != nil {
+		return false, err
+	}
 	left := map[access.ResourceID]bool{}
 	for _, id := range groups {
-		if e := e.group(ctx, id, desired[id], machines, policies, left); e != nil {
+		lifts, e := e.group(ctx, id, desired[id], machines, policies, left)
+		lifted = lifted || lifts
+		if e != nil {
 			err = errors.Join(err, fmt.Errorf("baselines of %s: %w", id, e))
 		}
 	}
 	if err != nil {
-		return err
+		return lifted, err
 	}
 	for _, p := range policies {
 		if p.Disabled && !left[p.Scope] {
 			err = errors.Join(err, e.Policies.DeletePolicy(ctx, p.Scope, p.Version))
 		}
 	}
-	return err
+	return lifted, err
 }
 
 // affected gives the NSGs of the subscription that have a partition or are to
@@ -147,30 +175,32 @@ func baselinesOf(m Machine, p policy.AccessPolicy) []access.Baseline {
 	return out
 }
 
-// group writes what has changed in one NSG's partition. left is told the scopes
-// of which some baseline stays on record.
-func (e *Enabler) group(ctx context.Context, id access.ResourceID, desired []access.Baseline, machines []Machine, policies []policy.AccessPolicy, left map[access.ResourceID]bool) error {
+// group writes what has changed in one NSG's partition, and says whether it may
+// have put down a baseline for lifting. left is told the scopes of which some
+// baseline stays on record.
+func (e *Enabler) group(ctx context.Context, id access.ResourceID, desired []access.Baseline, machines []Machine, policies []policy.AccessPolicy, left map[access.ResourceID]bool) (lifts bool, err error) {
 	_, rows, err := e.Baselines.Partition(ctx, id)
 	if err != nil {
-		return err
+		return false, err
 	}
 	changed, err := e.changes(ctx, rows, desired, machines, policies)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, row := range rows {
 		left[row.Scope] = true
 	}
+	lifts = slices.ContainsFunc(changed, func(b access.Baseline) bool { return b.State == access.BaselineLifting })
 	for len(changed) > 0 {
 		n := min(len(changed), access.MaxPorts)
 		if err := e.Baselines.SaveBaselines(ctx, id, changed[:n], e.Token(), e.Clock().UTC()); err != nil {
-			return err
+			return lifts, err
 		}
 		if changed = changed[n:]; len(changed) == 0 {
-			return e.Prompts.Prompt(ctx, id, time.Time{})
+			return lifts, e.Prompts.Prompt(ctx, id, time.Time{})
 		}
 	}
-	return nil
+	return lifts, nil
 }
 
 // changes compares the baselines on record with those asked for.

@@ -205,3 +205,57 @@ func TestALostPolicyUnderAWiderOneThatShutsNothingLiftsNothing(t *testing.T) {
 	w.ensure()
 	w.expectDenied(both)
 }
+
+// interrupted lets somebody else have a turn once, where the machines or the
+// NSGs are listed.
+type interrupted struct {
+	broker.MachineLister
+	broker.Heads
+	listing, heads func()
+}
+
+func once(do *func()) {
+	if f := *do; f != nil {
+		*do = nil
+		f()
+	}
+}
+
+func (i *interrupted) List(ctx context.Context, subscription string) ([]broker.Machine, error) {
+	once(&i.listing)
+	return i.MachineLister.List(ctx, subscription)
+}
+
+func (i *interrupted) All(ctx context.Context) ([]broker.Head, error) {
+	once(&i.heads)
+	return i.Heads.All(ctx)
+}
+
+func TestWhoReadOlderPoliciesLiftsNothing(t *testing.T) {
+	for _, listing := range []bool{true, false} {
+		w := newWorld(t)
+		w.shut(false)
+		w.ensure()
+		both := "on-nic 10.0.1.4:22; on-subnet 10.0.1.4:22"
+		enable := func() {
+			w.shut(true)
+			w.ensure()
+			w.expectDenied(both)
+		}
+		ports := w.enabler.EnablePorts
+		i := &interrupted{MachineLister: ports.Lister, Heads: ports.Heads, heads: enable}
+		if listing {
+			i.listing, i.heads = enable, nil
+		}
+		ports.Lister, ports.Heads = i, i
+		slow, err := broker.NewEnabler(ports, rules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := slow.Ensure(context.Background(), vm.Subscription()); err != nil {
+			t.Fatal(err)
+		}
+		w.deliver()
+		w.expectDenied(both)
+	}
+}
