@@ -143,7 +143,8 @@ func (d *PolicyDesk) Put(ctx context.Context, by access.Caller, p policy.AccessP
 	if change.Policy, err = d.Policies.SavePolicy(ctx, p, o.Version); err != nil {
 		return PolicyChange{}, err
 	}
-	return change, d.follow(ctx, p.Scope, change.NotAllowed, o)
+	err = d.follow(ctx, p.Scope, &change, o)
+	return change, err
 }
 
 // Delete removes the policy at the scope with its baselines. It stands as
@@ -179,15 +180,26 @@ func (d *PolicyDesk) Delete(ctx context.Context, by access.Caller, scope access.
 	if _, err = d.Policies.SavePolicy(ctx, p, o.Version); err != nil {
 		return PolicyChange{}, err
 	}
-	return change, d.follow(ctx, scope, change.NotAllowed, o)
+	err = d.follow(ctx, scope, &change, o)
+	return change, err
 }
 
-func (d *PolicyDesk) follow(ctx context.Context, scope access.ResourceID, grants []NotAllowedGrant, o ChangeOptions) error {
+// follow brings what stands into step with the policies that are stored now.
+func (d *PolicyDesk) follow(ctx context.Context, scope access.ResourceID, change *PolicyChange, o ChangeOptions) error {
 	err := d.Ensure(ctx, scope.Subscription())
-	if o.CloseGrants {
-		err = errors.Join(err, d.Grants.End(ctx, grants, access.PolicyChanged))
+	if !o.CloseGrants {
+		return err
 	}
-	return err
+	// A grant may have opened between the look at them and the store. What opens
+	// from here on is judged by the new policy.
+	policies, e := d.Policies.ListPolicies(ctx, scope.Subscription())
+	if e == nil {
+		var found []NotAllowedGrant
+		if found, e = d.Grants.NotAllowed(ctx, scope, policies); e == nil {
+			change.NotAllowed = found
+		}
+	}
+	return errors.Join(err, e, d.Grants.End(ctx, change.NotAllowed, access.PolicyChanged))
 }
 
 // standing gives the policy at the scope, if it is the version that is meant.

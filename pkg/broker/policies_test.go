@@ -146,3 +146,46 @@ func TestATighterPolicyNamesWhatItWouldClose(t *testing.T) {
 	w.expectStatus(goes, access.Revoked, access.PolicyChanged)
 	w.expectStatus(stays, access.Initiated, "")
 }
+
+// beside runs something before the first events are written.
+type beside struct {
+	broker.Events
+	do func()
+}
+
+func (b *beside) Append(ctx context.Context, events []access.Event) error {
+	if do := b.do; do != nil {
+		b.do = nil
+		do()
+	}
+	return b.Events.Append(ctx, events)
+}
+
+func TestAGrantThatOpensBesideTheChangeIsClosedToo(t *testing.T) {
+	for _, remove := range []bool{false, true} {
+		w := newWorld(t)
+		d := w.policyDesk()
+		var rec access.Record
+		d.Events = &beside{w.store, func() {
+			rec = w.submit(ask("b", bob, time.Hour))
+			w.deliver()
+			w.expectOpen(bob, 2)
+		}}
+		p := w.store.Policies[0]
+		p.Ports = []policy.Port{p.Ports[0]}
+		p.Ports[0].Sources = []netip.Prefix{netip.MustParsePrefix(alice + "/32")}
+		o := broker.ChangeOptions{Version: p.Version, CloseGrants: true}
+		var err error
+		if remove {
+			_, err = d.Delete(context.Background(), admin, p.Scope, o)
+		} else {
+			_, err = d.Put(context.Background(), admin, p, o)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.deliver()
+		w.expectOpen(bob, 0)
+		w.expectStatus(rec, access.Revoked, access.PolicyChanged)
+	}
+}
