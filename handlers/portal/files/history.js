@@ -93,7 +93,7 @@ async function showEvents(request, place) {
     const items = await all(`/api/access-requests/${request.id}/events`);
     place.replaceChildren(el('h3', { text: t('history.events') }), el('ol', { class: 'timeline' }, items.map((e) => el('li', {},
       el('time', { datetime: e.at, text: exact(e.at) }), el('span', {}, el('strong', { text: known(`event.${e.kind}`) ?? e.kind }), ' ',
-        e.actor && el('span', { class: 'muted', text: e.actor }), detail(e.detail))))));
+        e.actor && el('span', { class: 'muted', text: e.actor }), detail(e.kind, e.detail))))));
   } catch (problem) {
     place.replaceChildren(el('p', {}, icon('warn'), explain(problem.reason, problem.message)));
   }
@@ -101,13 +101,14 @@ async function showEvents(request, place) {
 
 // detail is what an event says that the request does not: where, and why. The
 // rest of it is for the audit.
-function detail(d) {
+function detail(kind, d) {
   const parts = [];
   if (d?.nsg) parts.push(names(d.nsg).last);
   if (d?.rule) parts.push(d.rule);
   if (d?.statusReason && known(`ended.${d.statusReason}`)) parts.push(reasonText(d.statusReason));
-  for (const name of ['reason', 'message', 'violations', 'blockedBy']) {
-    if (d?.[name]) parts.push(known(`reason.${d[name]}`) ?? d[name]);
+  for (const name of ['reason', 'message', 'blockedBy']) {
+    // The refusal itself stands above already.
+    if (d?.[name] && kind !== 'Refused') parts.push(known(`reason.${d[name]}`) ?? d[name]);
   }
   return parts.length > 0 && el('div', { class: 'muted', text: parts.join(' · ') });
 }
