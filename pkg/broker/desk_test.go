@@ -164,3 +164,21 @@ func TestTheSameAgainShowsWhatBecameOfIt(t *testing.T) {
 		t.Error("two callers share an id")
 	}
 }
+
+func TestATimeThatNobodyLivesToSeeBoundsNothing(t *testing.T) {
+	w := newWorld(t)
+	rec := w.request(anna, wants("1", alice, time.Hour))
+	year := func(n int) time.Time { return time.Date(n, 12, 31, 23, 59, 59, 0, time.UTC) }
+	for _, f := range []broker.Filter{{}, {From: year(1000)}, {To: year(9999)}, {From: year(1), To: year(2500)}, {From: year(2025), To: year(2026)}} {
+		for _, by := range []access.Caller{anna, audit} {
+			p, err := w.desk.List(t.Context(), by, f)
+			if err != nil || len(p.Items) != 1 || p.Items[0].Record.ID != rec.ID {
+				t.Errorf("from %v to %v: %d, %v", f.From, f.To, len(p.Items), err)
+			}
+		}
+	}
+	for _, f := range []broker.Filter{{From: year(9999)}, {To: year(1000)}} {
+		_, err := w.desk.List(t.Context(), audit, f)
+		wantReason(t, err, access.InvalidArgument, "time_range_invalid")
+	}
+}

@@ -135,10 +135,25 @@ func (f Filter) matches(by access.Caller, e IndexEntry) bool {
 		(f.Status == "" || (e.Outcome == access.Accepted) == (f.Status != string(access.Refused)))
 }
 
+// A position can tell the times between these apart. Whoever names an earlier
+// start or a later end wants no bound.
+var (
+	firstTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	lastTime  = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
+)
+
 // query picks the list that holds what the caller may see and asks for.
 func (f Filter) query(by access.Caller, now time.Time) (IndexQuery, error) {
 	q := IndexQuery{From: f.From, To: f.To, Most: MaxPageSize}
+	if q.From.Before(firstTime) {
+		q.From = time.Time{}
+	}
+	if q.To.After(lastTime) {
+		q.To = time.Time{}
+	}
 	switch {
+	case !f.From.IsZero() && f.From.After(lastTime), !f.To.IsZero() && f.To.Before(firstTime):
+		return q, access.Errorf(access.InvalidArgument, "time_range_invalid", "nothing is asked for before %d or after %d", firstTime.Year(), lastTime.Year())
 	case f.PageSize < 0 || f.PageSize > MaxPageSize:
 		return q, access.Errorf(access.InvalidArgument, "page_size_invalid", "a page has 1 to %d items", MaxPageSize)
 	case !f.To.IsZero() && !f.From.IsZero() && !f.From.Before(f.To):
