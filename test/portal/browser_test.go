@@ -173,15 +173,19 @@ func (p *tab) text(selector string) string {
 	return eval[string](p, fmt.Sprintf(`document.querySelector(%q)?.innerText ?? ""`, selector))
 }
 
-// await waits until an expression is true.
+// await waits until an expression is true. One that cannot be told is not: the
+// page may just be leaving for another.
 func (p *tab) await(what, expression string) {
 	p.t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		if eval[bool](p, "Boolean("+expression+")") {
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	for ; ; time.Sleep(50 * time.Millisecond) {
+		is, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("Boolean("+expression+")"))
+		if err == nil && is {
 			return
 		}
-		if time.Now().After(end) {
-			p.t.Fatalf("never seen: %s", what)
+		if ctx.Err() != nil {
+			p.t.Fatalf("never seen: %s (%v)", what, err)
 		}
 	}
 }
