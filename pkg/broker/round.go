@@ -25,6 +25,11 @@ type round struct {
 	leavesBaselines string
 	// reworded are the legs of which confirm has something new to say.
 	reworded map[string]bool
+	// unwritten is set once a leg ended that was never seen open. Where it had no
+	// rule yet, its end changes nothing on the NSG, and the fence does not hold
+	// against a writer who read it before and pauses: by that one's deadline
+	// somebody looks again.
+	unwritten bool
 }
 
 // confirmAtOnce bounds the reads of one reconcile that run side by side.
@@ -66,6 +71,7 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 
 	legs, gone, unconfirmed := w.confirm(ctx, legs, now)
 	if len(gone) > 0 {
+		w.unwritten = true
 		if err := w.Legs.EndLegs(ctx, w.id, gone); err != nil {
 			return false, err
 		}

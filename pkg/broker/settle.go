@@ -26,6 +26,7 @@ func (w *round) settle(ctx context.Context, token string, group nsg.Group, legs 
 			live = append(live, l)
 		case access.LegClosing:
 			ended = append(ended, l)
+			w.unwritten = w.unwritten || l.OpenedAt.IsZero()
 		}
 	}
 	if residue := w.rules.Residue(group, live, now); len(residue) > 0 {
@@ -41,6 +42,9 @@ func (w *round) settle(ctx context.Context, token string, group nsg.Group, legs 
 		return false, err
 	}
 	due := nextLook(live, now)
+	if late := now.Add(reconcileDeadline + parked); w.unwritten && (due.IsZero() || due.After(late)) {
+		due = late
+	}
 	h, err := w.Ledger.Head(ctx, w.id)
 	if err != nil {
 		return false, err
