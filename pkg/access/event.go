@@ -30,6 +30,13 @@ const (
 	EventRevoked    EventKind = "Revoked"    // somebody ended grants before their time
 	EventExtended   EventKind = "Extended"   // another request takes over grants of this one
 
+	EventOverdue EventKind = "Overdue" // a leg is past its time and not closed yet
+	EventDrift   EventKind = "Drift"   // an NSG is not what it ought to be, and is put right
+
+	EventSourceChanged EventKind = "SourceChanged" // a ticketing source was stored
+	EventSourceRemoved EventKind = "SourceRemoved" // a ticketing source was removed
+	EventTicket        EventKind = "Ticket"        // a source said something of a ticket
+
 	EventLockedDown     EventKind = "LockedDown"     // every door is to be shut, and kept shut
 	EventLockdownLifted EventKind = "LockdownLifted" // requests are taken again
 )
@@ -37,8 +44,9 @@ const (
 // Event is one decision or change, written once and never altered. Audit,
 // history and outgoing events are readers of these rows.
 type Event struct {
-	// Subject is the id of the request it belongs to, or a resource id, or
-	// "lockdown", for what happens outside any request.
+	// Subject is the id of the request it belongs to, or, for what happens outside
+	// any request, a resource id, "lockdown", "source/<name>" or
+	// "ticket/<source>/<key>".
 	Subject string    `json:"subject"`
 	Kind    EventKind `json:"kind"`
 	At      time.Time `json:"at"`

@@ -22,7 +22,10 @@ type Grant struct {
 	// PolicyScope and PolicyVersion name the policy that allowed it.
 	PolicyScope   ResourceID `json:"policyScope"`
 	PolicyVersion string     `json:"policyVersion"`
-	Legs          []Leg      `json:"legs"`
+	// Ticket is the ticket that vouched for it, with its event; nil where the policy
+	// demands none and no ticket asked.
+	Ticket *Vouched `json:"ticket,omitempty"`
+	Legs   []Leg    `json:"legs"`
 }
 
 // LegState is where a leg stands on its way. It only ever moves forward:
@@ -109,6 +112,7 @@ const (
 	RevokedByAdministrator StatusReason = "RevokedByAdministrator"
 	PolicyChanged          StatusReason = "PolicyChanged" // the policy does not allow it any more
 	LockedDown             StatusReason = "LockedDown"
+	TicketEnded            StatusReason = "TicketEnded" // the ticket that vouched for it was closed, or does so no more
 )
 
 // GrantStatus is what there is to say about one grant now.

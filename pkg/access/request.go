@@ -20,6 +20,9 @@ type Channel string
 const (
 	ChannelQueue Channel = "queue" // a message on the queue access-requests
 	ChannelHTTP  Channel = "http"  // a call of the access API
+	// ChannelTicket is a verified event of a ticketing source; the principal is the
+	// source's name.
+	ChannelTicket Channel = "ticket"
 )
 
 // Sender is who handed a request in. On HTTP it is the verified caller; on a
@@ -27,7 +30,8 @@ const (
 // message. Ids of requests are idempotency keys within one sender.
 type Sender struct {
 	Channel Channel `json:"channel"`
-	// Principal is the caller's "tenant/object id", or the queue's name.
+	// Principal is the caller's "tenant/object id", or the name of the queue or the
+	// source.
 	Principal string `json:"principal"`
 	// Name is for people to read.
 	Name string `json:"name,omitempty"`
@@ -84,12 +88,14 @@ type PortRequest struct {
 // Request is an access request as it was asked, well-formed but not decided.
 type Request struct {
 	// ClientID is the id its sender gave it.
-	ClientID      string        `json:"clientId"`
-	Requestor     Requestor     `json:"requestor"`
-	RequestedBy   Sender        `json:"requestedBy"`
-	Justification string        `json:"justification,omitempty"`
-	Ticket        string        `json:"ticket,omitempty"`
-	Ports         []PortRequest `json:"ports"`
+	ClientID      string    `json:"clientId"`
+	Requestor     Requestor `json:"requestor"`
+	RequestedBy   Sender    `json:"requestedBy"`
+	Justification string    `json:"justification,omitempty"`
+	Ticket        string    `json:"ticket,omitempty"`
+	// Event is the ticket's event that made the request; nil where a ticket did not.
+	Event *Vouched      `json:"event,omitempty"`
+	Ports []PortRequest `json:"ports"`
 	// StartTime is when the ports are to open; zero for at once. Durations count
 	// from it.
 	StartTime time.Time `json:"startTimeUtc,omitzero"`
