@@ -149,3 +149,44 @@ func TestDriftIsRecordedAndOurOwnWorkIsNone(t *testing.T) {
 		t.Errorf("%d events of drift", drift())
 	}
 }
+
+// listing lets somebody else's turn come right after the groups were listed.
+type listing struct {
+	broker.GroupLister
+	then func()
+}
+
+func (l listing) Groups(ctx context.Context, subscription string) ([]nsg.Group, error) {
+	groups, err := l.GroupLister.Groups(ctx, subscription)
+	l.then()
+	return groups, err
+}
+
+// TestAGroupThatWasListedBeforeAReconcileHasNotDrifted opens and closes between
+// the listing and the reading of the legs.
+func TestAGroupThatWasListedBeforeAReconcileHasNotDrifted(t *testing.T) {
+	w := newWorld(t)
+	for name, then := range map[string]func(){
+		"opened":               func() { w.deliver() },
+		"asked for and opened": func() { w.submit(ask("2", bob, time.Hour)); w.deliver() },
+		"closed":               func() { w.now = w.now.Add(2 * time.Hour); w.deliver() },
+	} {
+		w = newWorld(t)
+		w.submit(ask("1", alice, time.Hour))
+		if name == "closed" {
+			w.deliver()
+		}
+		ports := w.scanner.ScanPorts
+		ports.Lister = listing{w.azure, then}
+		s, err := broker.NewScanner(ports, rules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Scan(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := w.store.Kinds(string(onWeb))[access.EventDrift] + w.store.Kinds(string(onNIC))[access.EventDrift]; n > 0 {
+			t.Errorf("%s: %d events of drift", name, n)
+		}
+	}
+}

@@ -174,6 +174,28 @@ func TestTwoPublishersAtOnce(t *testing.T) {
 	}
 }
 
+// TestAnEventBesideAPublisherIsNotOverlooked writes an event between any two of
+// its calls, and loses the prompt.
+func TestAnEventBesideAPublisherIsNotOverlooked(t *testing.T) {
+	for at := 1; ; at++ {
+		w := newWorld(t)
+		w.event("s", "1", w.now)
+		w.faults.Reset()
+		w.faults.Before = func(n int) {
+			if n == at {
+				w.faults.Before = nil
+				w.event("s", "beside", w.now)
+			}
+		}
+		w.publish("s")
+		if w.faults.Before != nil {
+			return
+		}
+		w.sweep(1)
+		w.expectPublished()
+	}
+}
+
 // TestAWriterPausedBehindItsNotice notes a subject, and writes its event only
 // after everybody has looked.
 func TestAWriterPausedBehindItsNotice(t *testing.T) {
@@ -197,6 +219,17 @@ func TestAWriterPausedBehindItsNotice(t *testing.T) {
 	w.sweep(3)
 	w.expectPublished()
 	w.expectNoNotice()
+
+	w.faults.Reset()
+	w.faults.Before = func(n int) {
+		if n == 2 {
+			w.faults.Before = nil
+			w.publish("s2")
+		}
+	}
+	w.event("s2", "1", w.now)
+	w.publish("s2") // the prompt that its writer sends
+	w.expectPublished()
 }
 
 func TestAnEventThatComesInLateGetsTheNextNumber(t *testing.T) {

@@ -116,7 +116,8 @@ func (s *Scanner) group(ctx context.Context, g nsg.Group, before Head) error {
 	if err := s.ask(ctx, g.ID, now); err != nil {
 		return err
 	}
-	if unread != nil || len(plan.Opening) > 0 || after.Wanted != before.Wanted || !settled(before, now) || !settled(after, now) {
+	// Nothing was under way when the NSG was listed, and nothing was asked for since.
+	if unread != nil || len(plan.Opening) > 0 || after.Wanted != before.Wanted || !settled(before, now) {
 		return nil
 	}
 	return s.Events.Append(ctx, []access.Event{driftEvent(g.ID, plan, now)})
