@@ -34,6 +34,7 @@ var allowed = map[string][]string{
 	"cmd/handler":                    {"pkg/", "handlers", "internal/connect"},
 	"cmd/portcullis":                 {"pkg/", "internal/connect"},
 	"cmd/portcullis-local":           {"pkg/localazure"},
+	"docs/examples/clients":          {},
 	"test/demo":                      {"pkg/", "internal/connect"},
 	"test/bench":                     {"pkg/"},
 	"test/arch":                      {},
@@ -52,7 +53,7 @@ var allowed = map[string][]string{
 // The SDKs of Azure live at the edge alone; the domain and the client know the standard
 // library alone.
 var (
-	sdkRooms = []string{"pkg/azure/", "internal/connect", "pkg/localazure", "cmd/handler", "test/demo", "test/bench"}
+	sdkRooms = []string{"pkg/azure/", "internal/connect", "pkg/localazure", "cmd/handler", "test/demo", "test/bench", "docs/examples/clients/"}
 	pure     = []string{"pkg/access", "pkg/client"}
 )
 
