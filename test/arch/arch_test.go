@@ -28,6 +28,8 @@ var allowed = map[string][]string{
 	"pkg/azure/tables":               {"pkg/access", "pkg/policy", "pkg/accessjson", "pkg/audit", "pkg/ticket", "pkg/broker"},
 	"pkg/azure/servicebus":           {"pkg/access", "pkg/audit", "pkg/broker"},
 	"pkg/azure/network":              {"pkg/access", "pkg/nsg", "pkg/broker"},
+	"pkg/defender":                   {"pkg/access", "pkg/policy"},
+	"pkg/azure/defender":             {"pkg/access", "pkg/defender"},
 	"handlers":                       {"pkg/access", "pkg/accessjson", "pkg/policy", "pkg/audit", "pkg/ticket", "pkg/broker", "pkg/customhandler", "pkg/identity"},
 	"handlers/portal":                {},
 	"internal/connect":               {"pkg/config", "pkg/broker", "pkg/azure/"},
