@@ -32,7 +32,7 @@ package-check:
 	$(GO) test -count=1 -v ./test/package
 
 # The function app as an image, for Container Apps and Kubernetes.
-image: package
+image:
 	docker build -t portcullis .
 
 demo: stage

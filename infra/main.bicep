@@ -85,7 +85,7 @@ var groupName = 'rg-${environmentName}'
 var allTags = union(tags, {
   'azd-env-name': environmentName
 })
-var subscriptionIds = union(managedSubscriptions, map(managedResourceGroups, group => group.subscriptionId))
+var subscriptionIds = union(managedSubscriptions, map(managedResourceGroups, item => item.subscriptionId))
 var roleName = guid(subscription().id, environmentName, 'portcullis-nsg')
 
 var closedBus = privateEndpoints && serviceBusSku == 'Premium'

@@ -21,9 +21,9 @@ param exactScaling bool
 var entities = any(loadJsonContent('../entities.json'))
 var rights = any(loadJsonContent('../rights.json'))
 var forever = 'P10675199DT2H48M5.4775807S'
-var subscriptionsOfTopics = flatten(map(entities.topics, topic => map(topic.subscriptions, subscription => {
+var subscriptionsOfTopics = flatten(map(entities.topics, topic => map(topic.subscriptions, item => {
   topic: topic.name
-  subscription: subscription
+  subscription: item
 })))
 
 var roles = {

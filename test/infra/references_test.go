@@ -67,6 +67,11 @@ func undeclared(n *bicep.Node, declared map[string]int, used map[string]bool, lo
 		}
 	case bicep.For, bicep.Lambda:
 		below = append(slices.Clone(local), n.Vars...)
+		for _, v := range n.Vars {
+			if _, ok := declared[v]; ok || slices.Contains(local, v) || slices.Contains(functions, v) {
+				faults = append(faults, fmt.Sprintf("line %d: %s is the name of something else too", n.Line, v))
+			}
+		}
 	}
 	faults = append(faults, undeclared(n.On, declared, used, local)...)
 	for i, item := range slices.Concat(n.Keys, n.Items) {
