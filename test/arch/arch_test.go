@@ -35,7 +35,6 @@ var allowed = map[string][]string{
 	"internal/connect":               {"pkg/config", "pkg/broker", "pkg/azure/"},
 	"cmd/handler":                    {"pkg/", "handlers", "internal/connect"},
 	"cmd/portcullis":                 {"pkg/", "internal/connect"},
-	"cmd/portcullis-local":           {"pkg/localazure"},
 	"docs/examples/clients":          {},
 	"cmd/portcullis-local":           {"pkg/localazure", "internal/appzip"},
 	"internal/appzip":                {},
