@@ -40,7 +40,8 @@ func bom(handler string, zip []byte) ([]byte, error) {
 	b.Dependencies = &[]cdx.Dependency{{Ref: "portcullis.zip", Dependencies: &needs}}
 	var out bytes.Buffer
 	e := cdx.NewBOMEncoder(&out, cdx.BOMFileFormatJSON).SetPretty(true).SetEscapeHTML(false)
-	if err := e.Encode(b); err != nil {
+	// Not the newest version: what reads such lists lags behind.
+	if err := e.EncodeVersion(b, cdx.SpecVersion1_6); err != nil {
 		return nil, err
 	}
 	return out.Bytes(), nil
