@@ -57,9 +57,15 @@ func TestWhatPeopleSee(t *testing.T) {
 		"policy-changed": {args: "policy apply --yes -f " + policyFile, set: func(f *fake) {
 			f.on("PUT "+policyAt(""), problem(412, "condition_failed", "policy_changed", "somebody else has changed the policy: read it again, and apply your change to what it is now")).on("PUT "+policyAt("")+"?plan=true", ok(nothingJSON))
 		}},
-		"lockdown":      {args: "lockdown"},
-		"lockdown-on":   {args: "lockdown --yes --reason laptop"},
-		"lockdown-lift": {args: "lockdown --lift", stdin: "yes\n"},
+		"import-defender":      {args: "import defender -f ../../pkg/defender/testdata/export.json --requestor alice@contoso.com"},
+		"import-defender-json": {args: "import defender -f ../../pkg/defender/testdata/export.json -o json"},
+		"import-defender-apply": {args: "import defender -f ../../pkg/defender/testdata/export.json --requestor alice@contoso.com --apply --plan", set: func(f *fake) {
+			f.on("PUT "+policyAt("/virtualMachines/web-1"), ok(nothingJSON))
+		}},
+		"import-defender-none": {args: "import defender"},
+		"lockdown":             {args: "lockdown"},
+		"lockdown-on":          {args: "lockdown --yes --reason laptop"},
+		"lockdown-lift":        {args: "lockdown --lift", stdin: "yes\n"},
 		"not-signed-in": {args: "vms", set: func(f *fake) {
 			f.on("GET /api/machines", problem(401, "unauthenticated", "token_expired", "the token has expired"))
 		}},
