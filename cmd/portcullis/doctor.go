@@ -20,9 +20,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// functions are those that nobody may reach from outside.
+// functions are those of the app: nobody may reach one by its name from outside.
 var functions = []string{
-	"RequestAccess", "ReconcileNsg", "Sweep", "Scan", "DeadRequest", "DeadReconcile", "requestaccess", "RECONCILENSG",
+	"AccessApi", "DeadReconcile", "DeadRequest", "PortalFiles", "PortalPage", "ReconcileNsg", "RequestAccess", "Scan", "Sweep",
 }
 
 // examining is what the flags of doctor say.
@@ -74,6 +74,14 @@ func (s *shell) checks(e examining) ([]doctor.Check, error) {
 	return out, nil
 }
 
+// anyCase gives each name in lower case too: routes match without regard to it.
+func anyCase(names []string) (out []string) {
+	for _, n := range names {
+		out = append(out, n, strings.ToLower(n))
+	}
+	return out
+}
+
 func (s *shell) apiChecks() []doctor.Check {
 	url := s.url
 	if url == "" {
@@ -82,7 +90,7 @@ func (s *shell) apiChecks() []doctor.Check {
 	if url == "" {
 		return []doctor.Check{doctor.NotConfigured("api", "PORTCULLIS_URL is not set")}
 	}
-	out := []doctor.Check{doctor.API(url, probe(url), s.now), doctor.Functions(functions, probe(url))}
+	out := []doctor.Check{doctor.API(url, probe(url), s.now), doctor.Functions(anyCase(functions), probe(url))}
 	api, err := s.client()
 	if err != nil {
 		return append(out, doctor.NotConfigured("identity", err.Error()))
