@@ -49,6 +49,7 @@ type world struct {
 	lockdown   *broker.LockdownDesk
 	enabler    *broker.Enabler
 	viewer     *broker.Viewer
+	tickets    *broker.TicketDesk
 	customers  map[access.ResourceID][]nsg.Rule
 }
 
@@ -98,8 +99,9 @@ func newWorld(t *testing.T) *world {
 	})
 	must()
 	w.sweeper, err = broker.NewSweeper(broker.SweepPorts{
-		Starts: w.store, Start: w.submitter.Start, Lockdown: w.lockdown.Tell,
-		Heads: w.store, Pending: w.store, Prompts: w.bus, Clock: clock, Log: log, Resume: w.submitter.Resume, Reconcile: w.reconciler.Reconcile,
+		Starts: w.store, Start: w.submitter.Start, Lockdown: w.lockdown.Tell, Tickets: w.store,
+		WorkTicket: func(ctx context.Context, id string) error { return w.tickets.Work(ctx, id) },
+		Heads:      w.store, Pending: w.store, Prompts: w.bus, Clock: clock, Log: log, Resume: w.submitter.Resume, Reconcile: w.reconciler.Reconcile,
 	})
 	must()
 	w.enabler, err = broker.NewEnabler(broker.EnablePorts{
@@ -115,6 +117,8 @@ func newWorld(t *testing.T) *world {
 	w.viewer, err = broker.NewViewer(w.store, w.store, w.store, clock)
 	must()
 	w.desk, err = broker.NewDesk(broker.DeskPorts{Submitter: w.submitter, Viewer: w.viewer, Legs: w.store, Events: w.store, History: w.store, Heads: w.store})
+	must()
+	w.tickets, err = broker.NewTicketDesk(broker.TicketPorts{Tickets: w.store, Kept: w.store, Works: w.store, Prompts: w.bus, Events: w.store, Desk: w.desk, Log: log})
 	must()
 	return w
 }
