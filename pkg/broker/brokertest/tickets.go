@@ -11,7 +11,7 @@ func (s *Store) Ticket(_ context.Context, id access.TicketID) (t access.Ticket, 
 	err = s.do(func() error {
 		var ok bool
 		if t, ok = s.tickets[id]; !ok {
-			return access.Errorf(access.NotFound, "row_missing", "no such ticket")
+			return access.Errorf(access.NotFound, "ticket_unknown", "no event told of the ticket")
 		}
 		return nil
 	})
