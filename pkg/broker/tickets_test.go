@@ -2,12 +2,14 @@ package broker_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/broker"
+	"github.com/portcullis-access/portcullis/pkg/policy"
 )
 
 var change = access.TicketID{Source: "snow", Key: "CHG0001"}
@@ -20,7 +22,7 @@ func ticketWorld(t *testing.T) *world {
 }
 
 func (w *world) believeTickets() {
-	w.store.Policies[0].AssertedRequestorsFrom = append(w.store.Policies[0].AssertedRequestorsFrom, access.ChannelTicket)
+	w.store.Policies[0].AssertedRequestorsFrom = append(w.store.Policies[0].AssertedRequestorsFrom, "ticket:snow")
 }
 
 // said is an event of the ticket that happened now.
@@ -261,6 +263,71 @@ func TestAScheduledAskIsEndedBeforeItsTime(t *testing.T) {
 	if w.azure.Writes != 0 {
 		t.Errorf("%d writes", w.azure.Writes)
 	}
+}
+
+// TestATicketThatCeasesToVouchEndsWhatItAllowed has a person ask under a policy that
+// demands a ticket, and the ticket change.
+func TestATicketThatCeasesToVouchEndsWhatItAllowed(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*access.TicketEvent)
+		why    string
+	}{
+		"nothing changes":     {func(*access.TicketEvent) {}, ""},
+		"its window grows":    {func(e *access.TicketEvent) { e.WindowEnd = e.WindowEnd.Add(time.Hour) }, ""},
+		"it is another's":     {func(e *access.TicketEvent) { e.Assignee = "ben@contoso.com" }, "ticket_not_assigned"},
+		"it is nobody's":      {func(e *access.TicketEvent) { e.Assignee = "" }, "ticket_not_assigned"},
+		"it leaves its state": {func(e *access.TicketEvent) { e.State = "Review" }, "ticket_state"},
+		"its window is cut":   {func(e *access.TicketEvent) { e.WindowEnd = e.WindowEnd.Add(-90 * time.Minute) }, "ticket_outside_window"},
+		"somebody sets it who may not": {func(e *access.TicketEvent) {
+			e.Actor, e.WindowEnd = "eve@contoso.com", e.WindowEnd.Add(time.Minute)
+		}, "ticket_not_authorised"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.store.Policies[0].Ticket = &policy.TicketDemand{
+				Sources: []string{"snow"}, States: []string{"Implement"}, AssignedToRequestor: true, InsideWindow: true, MaxEventAge: time.Hour, SetBy: []string{"approver@contoso.com"},
+			}
+			said := w.said("e1", "Implement")
+			said.WindowStart, said.WindowEnd = w.now.Add(-time.Hour), w.now.Add(2*time.Hour)
+			w.receive(said, broker.TicketAccepted)
+			w.work()
+			asked := wants("1", alice, time.Hour)
+			asked.Ticket = "CHG0001"
+			rec := w.request(anna, asked)
+			w.deliver()
+			w.expectStatus(rec, access.Initiated, "")
+
+			w.now = w.now.Add(time.Minute)
+			later := said
+			later.ID, later.At, later.ReceivedAt, later.BodyHash = "e2", w.now, w.now, "h2"
+			c.change(&later)
+			w.receive(later, broker.TicketAccepted)
+			w.work()
+			if c.why == "" {
+				w.expectStatus(rec, access.Initiated, "")
+				return
+			}
+			w.expectStatus(rec, access.Revoked, access.TicketEnded)
+			w.expectShut()
+			events, err := w.store.EventsOf(t.Context(), string(rec.ID))
+			if err != nil || !slices.ContainsFunc(events, func(e access.Event) bool { return e.Kind == access.EventRevoked && e.Detail["grant.0"] == c.why }) {
+				t.Errorf("%+v, %v", events, err)
+			}
+		})
+	}
+}
+
+// TestTheEndOfATicketWaitsForNoPolicy takes the policies away.
+func TestTheEndOfATicketWaitsForNoPolicy(t *testing.T) {
+	w := ticketWorld(t)
+	w.receive(w.asking("e1"), broker.TicketAccepted)
+	w.work()
+	w.store.Policies = nil
+	w.now = w.now.Add(time.Minute)
+	w.receive(w.closing("e2"), broker.TicketAccepted)
+	w.work()
+	w.expectStatus(w.record(requestOf("e1")), access.Revoked, access.TicketEnded)
+	w.expectShut()
 }
 
 // TestATicketsEventCutOffAnywhere cuts it off at every call, before and after its

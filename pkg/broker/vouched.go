@@ -3,9 +3,12 @@ package broker
 import (
 	"context"
 	"errors"
+	"maps"
+	"strconv"
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/policy"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -69,21 +72,33 @@ func (d *TicketDesk) vouchedFor(ctx context.Context, id access.TicketID, now tim
 }
 
 // endOf ends those grants of one request for which the ticket vouches no more.
+// What the ticket ends by its own word waits for no policy.
 func (d *TicketDesk) endOf(ctx context.Context, f access.File, e access.TicketEvent, t access.Ticket) error {
-	var grants []int
+	var over, rest []int
 	for _, g := range f.Record.Grants {
-		v := vouching(f.Record, g)
+		v := vouching(f, g)
 		if v == nil || v.Ticket != t.ID {
 			continue
 		}
-		over, err := d.unvouched(ctx, *v, e, t)
-		if err != nil {
+		ended, err := d.ended(ctx, *v, e, t)
+		switch {
+		case err != nil:
 			return err
-		}
-		if over {
-			grants = append(grants, g.Index)
+		case ended:
+			over = append(over, g.Index)
+		case !f.Over(g.Index):
+			rest = append(rest, g.Index)
 		}
 	}
+	err := d.endGrants(ctx, f, over, e, t, nil)
+	if len(rest) == 0 {
+		return err
+	}
+	lost, why, e2 := d.lost(ctx, f, rest, t)
+	return errors.Join(err, e2, d.endGrants(ctx, f, lost, e, t, why))
+}
+
+func (d *TicketDesk) endGrants(ctx context.Context, f access.File, grants []int, e access.TicketEvent, t access.Ticket, why map[string]string) error {
 	if len(grants) == 0 {
 		return nil
 	}
@@ -91,22 +106,56 @@ func (d *TicketDesk) endOf(ctx context.Context, f access.File, e access.TicketEv
 	if t.Event == e.ID && e.Actor != "" {
 		detail["ticketActor"] = e.Actor
 	}
+	maps.Copy(detail, why)
 	return d.Desk.end(ctx, f, grants, ending{reason: access.TicketEnded, by: "source/" + t.ID.Source, key: t.Event, detail: detail})
 }
 
-// vouching is what vouched for a grant: what its policy demanded, or else the
-// event that made the request.
-func vouching(rec access.Record, g access.Grant) *access.Vouched {
+// lost gives those of the grants that the ticket, as it is known now, does not
+// vouch for any more under the policies that stand, and why: it is somebody else's,
+// in another state, or its window was moved. Conditions are not looked at: they are
+// of the time of opening.
+func (d *TicketDesk) lost(ctx context.Context, f access.File, grants []int, t access.Ticket) (lost []int, why map[string]string, err error) {
+	s := d.Desk.Submitter
+	policies, err := policiesFor(ctx, s.Policies, f.Record.Request.Ports)
+	if err != nil {
+		return nil, nil, err
+	}
+	why = map[string]string{}
+	for _, i := range grants {
+		q, ok := questionOf(f, i)
+		if !ok {
+			continue
+		}
+		verdict := policy.Judge(q.req, policies, policy.Tickets{
+			Known: []access.Ticket{t}, Found: q.found, AsOf: q.asOf, Now: s.Clock().UTC(),
+		}, policy.Limits{}, q.decidedAt)
+		if refused := verdict.Error(); refused != nil {
+			for _, v := range refused.Violations {
+				if policy.NoLongerVouches(v.Reason) {
+					lost, why["grant."+strconv.Itoa(i)] = append(lost, i), v.Reason
+					break
+				}
+			}
+		}
+	}
+	return lost, why, nil
+}
+
+// vouching is what vouched for a grant: what its policy demanded, when it was
+// decided or at its start, or else the event that made the request.
+func vouching(f access.File, g access.Grant) *access.Vouched {
+	if at, ok := f.Grant(g.Index); ok && at.Ticket != nil {
+		return at.Ticket
+	}
 	if g.Ticket != nil {
 		return g.Ticket
 	}
-	return rec.Request.Event
+	return f.Record.Request.Event
 }
 
-// unvouched says whether the ticket vouches no more for what an event of it
-// allowed. Where the event at hand ends and a later one does not, it ends what
+// ended says whether the ticket's own word ends what an event of it allowed. Where the event at hand ends and a later one does not, it ends what
 // was allowed by then, and not what the later one allowed.
-func (d *TicketDesk) unvouched(ctx context.Context, v access.Vouched, e access.TicketEvent, t access.Ticket) (bool, error) {
+func (d *TicketDesk) ended(ctx context.Context, v access.Vouched, e access.TicketEvent, t access.Ticket) (bool, error) {
 	if t.Ended || !e.Ends {
 		return t.Ended, nil
 	}
