@@ -2,9 +2,10 @@
 //
 // Tables: policies (a partition per subscription), requests (a partition per
 // request or NSG: the record, ended legs, events; and one for the lockdown), pending
-// (what Submit has not finished, and what is to be started), nsgs (a partition per
-// NSG: its head and its live legs), index (requests by name, by VM and by day), tickets (a
-// partition per ticket: what its last event said).
+// (what Submit has not finished, what is to be started, and the events of tickets
+// that are not worked), nsgs (a partition per NSG: its head and its live legs), index
+// (requests by name, by VM, by ticket and by day), tickets (a partition per ticket:
+// what its last event said; and one per event), sources.
 package tables
 
 import (
@@ -37,8 +38,8 @@ const (
 
 // Store implements the broker's store ports. It is safe for concurrent use.
 type Store struct {
-	service                                          *aztables.ServiceClient
-	policies, requests, pending, nsg, index, tickets *aztables.Client
+	service                                                   *aztables.ServiceClient
+	policies, requests, pending, nsg, index, tickets, sources *aztables.Client
 }
 
 // New makes a Store over the table service.
@@ -49,13 +50,13 @@ func New(service *aztables.ServiceClient) (*Store, error) {
 	return &Store{
 		service: service, policies: service.NewClient("policies"), requests: service.NewClient("requests"),
 		pending: service.NewClient("pending"), nsg: service.NewClient("nsgs"), index: service.NewClient("index"),
-		tickets: service.NewClient("tickets"),
+		tickets: service.NewClient("tickets"), sources: service.NewClient("sources"),
 	}, nil
 }
 
 // Init creates the tables that are missing.
 func (s *Store) Init(ctx context.Context) error {
-	for _, name := range []string{"policies", "requests", "pending", "nsgs", "index", "tickets"} {
+	for _, name := range []string{"policies", "requests", "pending", "nsgs", "index", "tickets", "sources"} {
 		if _, err := s.service.CreateTable(ctx, name, nil); err != nil && !is(err, "TableAlreadyExists") {
 			return failure(err, "creating the table "+name)
 		}
