@@ -16,7 +16,7 @@ func main() {
 	cfg, err := config.Load(os.LookupEnv, config.All)
 	if err == nil {
 		var app *App
-		if app, err = NewApp(context.Background(), cfg, time.Now, log); err == nil {
+		if app, err = NewApp(context.Background(), cfg, config.NewSecrets(os.LookupEnv), time.Now, log); err == nil {
 			err = app.Serve()
 		}
 	}
