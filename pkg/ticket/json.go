@@ -115,7 +115,7 @@ func (f *faults) shape(data []byte) {
 			return
 		case t.Kind() == 'n':
 			f.add(pointer(where), "null", "%s is null: give a value or leave it out", pointer(where))
-		case d.StackDepth() == 1 && where == "/sample":
+		case d.StackDepth() == 1 && where == "/sample" && d.PeekKind() != 'n':
 			// What a stranger's payload looks like is not ours to say.
 			if err := d.SkipValue(); err != nil {
 				f.add("sample", "not_json", "the sample is not valid JSON")

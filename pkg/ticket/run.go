@@ -151,10 +151,10 @@ func (r *run) time(name string) time.Time {
 	case int64:
 		at = time.UnixMilli(v)
 	case string:
-		var err error
-		if at, err = time.Parse(time.RFC3339, v); err != nil {
-			r.fail(name, "it gives a text that is no time as in RFC 3339, such as 2026-11-24T10:00:00Z; timestamp(…) and the functions of strings can make one")
-			return time.Time{}
+		var ok bool
+		if at, ok = parseTime(v); !ok {
+			r.fail(name, "it gives a text that is no time as in RFC 3339, such as 2026-11-24T10:00:00Z")
+			return at
 		}
 	default:
 		r.fail(name, "it must give a timestamp, a text as in RFC 3339, or an int of milliseconds since 1970, and gives %s", kindOf(v))
@@ -165,6 +165,17 @@ func (r *run) time(name string) time.Time {
 		return time.Time{}
 	}
 	return at
+}
+
+// parseTime reads a time as in RFC 3339, or with an offset without a colon, as
+// Jira writes it.
+func parseTime(s string) (time.Time, bool) {
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05Z0700"} {
+		if at, err := time.Parse(layout, s); err == nil {
+			return at, true
+		}
+	}
+	return time.Time{}, false
 }
 
 func kindOf(v any) string {

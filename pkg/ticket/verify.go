@@ -51,7 +51,8 @@ type Verified struct {
 // Errors: invalid_argument body_too_large; unauthenticated signature_missing,
 // signature_invalid, or, once the signature was found right, delivery_stale. Where
 // the signature fits no secret and some secret cannot be used, it may be that one:
-// then the sender is to try again, unavailable secret_missing or secret_invalid.
+// then the sender is to try again, unavailable secret_missing, secret_weak or
+// secret_invalid, which name the setting.
 func (s Source) Verify(d Delivery, secrets []string) (Verified, error) {
 	if len(d.Body) > MaxBody {
 		return Verified{}, access.Errorf(access.InvalidArgument, "body_too_large", "the body has more than %d bytes", MaxBody)
