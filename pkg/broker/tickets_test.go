@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
@@ -12,443 +11,272 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/policy"
 )
 
-var change = access.TicketID{Source: "snow", Key: "CHG0001"}
+var chg1 = access.TicketID{Source: "itsm", Key: "CHG1"}
 
-// ticketWorld is a world whose policy takes a ticket's word for the requestor.
-func ticketWorld(t *testing.T) *world {
+// demanding is a world whose policy demands a ticket, with one that is Anna's.
+func demanding(t *testing.T) *world {
+	t.Helper()
 	w := newWorld(t)
-	w.believeTickets()
+	w.store.Policies[0].Ports = slices.Clone(w.store.Policies[0].Ports)
+	w.store.Policies[0].Ticket = &policy.TicketDemand{
+		Sources: []string{"itsm", "jira"}, States: []string{"Approved"}, AssignedToRequestor: true, MaxEventAge: 10 * time.Minute, NotByRequestor: true,
+	}
+	w.ticket(func(k *access.Ticket) {
+		k.TicketFacts, k.SetBy = access.TicketFacts{State: "Approved", Assignee: anna.Name}, "boss@contoso.com"
+	})
 	return w
 }
 
-func (w *world) believeTickets() {
-	w.store.Policies[0].AssertedRequestorsFrom = append(w.store.Policies[0].AssertedRequestorsFrom, "ticket:snow")
-}
-
-// said is an event of the ticket that happened now.
-func (w *world) said(id, state string) access.TicketEvent {
-	return access.TicketEvent{
-		ID: id, Ticket: change, At: w.now, ReceivedAt: w.now, BodyHash: "hash of " + id, Actor: "approver@contoso.com",
-		TicketFacts: access.TicketFacts{State: state, Assignee: "anna@contoso.com"},
+// ticket changes the ticket by an event of now.
+func (w *world) ticket(change func(*access.Ticket)) {
+	w.t.Helper()
+	ctx := context.Background()
+	k, err := w.store.Ticket(ctx, chg1)
+	if err != nil && access.CodeOf(err) != access.NotFound {
+		w.t.Fatal(err)
+	}
+	k.ID, k.Event, k.EventAt = chg1, k.Event+"e", w.now
+	change(&k)
+	if err := w.store.SaveTicket(ctx, k); err != nil {
+		w.t.Fatal(err)
 	}
 }
 
-// asking is an event that asks for an hour from alice's address.
-func (w *world) asking(id string) access.TicketEvent {
-	e := w.said(id, "Implement")
-	e.Ask = &access.TicketAsk{Requestor: "anna@contoso.com", Justification: "the change", Ports: []access.PortRequest{{VM: vm, Port: 22, Source: mask(alice), Duration: time.Hour}}}
-	return e
+func withTicket(ask broker.Ask) broker.Ask {
+	ask.Ticket = chg1.Key
+	return ask
 }
 
-func (w *world) closing(id string) access.TicketEvent {
-	e := w.said(id, "Closed")
-	e.Ends = true
-	return e
-}
+func ends(w *world)    { w.ticket(func(k *access.Ticket) { k.Ended = true }) }
+func changes(w *world) { w.ticket(func(k *access.Ticket) { k.State = "Review" }) }
 
-// requestOf is the id of the access request that an event makes.
-func requestOf(event string) access.RequestID {
-	return access.NewRequestID(access.Sender{Channel: access.ChannelTicket, Principal: change.Source}, event)
-}
-
-func (w *world) receive(e access.TicketEvent, want broker.Receipt) {
-	w.t.Helper()
-	if got, err := w.tickets.Receive(context.Background(), e); err != nil || got != want {
-		w.t.Fatalf("%s: %q, %v, want %q", e.ID, got, err, want)
-	}
-}
-
-// work works the events that were asked for, and delivers what follows.
-func (w *world) work() {
-	w.t.Helper()
-	for _, id := range w.bus.TakeTickets() {
-		if err := w.tickets.Work(context.Background(), id); err != nil {
-			w.t.Fatalf("working %s: %v", id, err)
-		}
+func TestAGrantNamesTheEventThatVouched(t *testing.T) {
+	w := demanding(t)
+	rec := w.request(anna, withTicket(wants("1", alice, time.Hour)))
+	if g := rec.Grants[0].Ticket; g == nil || *g != (access.Vouched{Ticket: chg1, Event: "e"}) {
+		t.Errorf("%+v", g)
 	}
 	w.deliver()
+	w.expectOpen(alice, 2)
+	_, err := w.desk.Request(t.Context(), ben, withTicket(wants("2", bob, time.Hour)))
+	wantReason(t, err, access.PermissionDenied, "ticket_not_assigned")
+	_, err = w.desk.Request(t.Context(), anna, wants("3", alice, time.Hour))
+	wantReason(t, err, access.PermissionDenied, "ticket_required")
+	w.now = w.now.Add(11 * time.Minute)
+	_, err = w.desk.Request(t.Context(), anna, withTicket(wants("4", alice, time.Hour)))
+	wantReason(t, err, access.PermissionDenied, "ticket_stale")
 }
 
-// sweepAll lets Sweep finish what was cut off.
-func (w *world) sweepAll() {
+func TestBeforeTheFirstOpenTheTicketIsLookedAtAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil  func(*world)
+		status access.Status
+		reason access.StatusReason
+	}{
+		"nothing was heard since":       {func(*world) {}, access.Initiated, ""},
+		"an event that changes nothing": {func(w *world) { w.ticket(func(*access.Ticket) {}) }, access.Initiated, ""},
+		// It was fresh when the request was decided.
+		"its event has aged":    {func(w *world) { w.now = w.now.Add(14 * time.Minute) }, access.Initiated, ""},
+		"another of its key":    {func(w *world) { w.another() }, access.Initiated, ""},
+		"it has ended":          {ends, access.Failed, access.TicketEnded},
+		"it left its state":     {changes, access.Failed, access.TicketEnded},
+		"it is somebody else's": {func(w *world) { w.ticket(func(k *access.Ticket) { k.Assignee = ben.Name }) }, access.Failed, access.TicketEnded},
+		"she approved it":       {func(w *world) { w.ticket(func(k *access.Ticket) { k.SetBy = anna.Name }) }, access.Failed, access.TicketEnded},
+		"the policy takes other sources": {func(w *world) {
+			w.store.Policies[0].Ticket = &policy.TicketDemand{Sources: []string{"jira"}, States: []string{"Approved"}, MaxEventAge: time.Hour}
+		}, access.Failed, access.PolicyChanged},
+		"it has ended, and the policy is gone": {func(w *world) { ends(w); w.store.Policies = nil }, access.Failed, access.PolicyChanged},
+		"the policy demands none any more":     {func(w *world) { ends(w); w.store.Policies[0].Ticket = nil }, access.Initiated, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := demanding(t)
+			rec := w.request(anna, withTicket(wants("1", alice, time.Hour)))
+			c.spoil(w)
+			w.deliver()
+			w.expectStatus(rec, c.status, c.reason)
+			if c.reason != "" {
+				w.expectShut()
+				if s := w.status(rec); s.BlockedBy == "" {
+					t.Error("nothing says why")
+				}
+			}
+		})
+	}
+}
+
+// another gives another source a ticket of the same key.
+func (w *world) another() {
 	w.t.Helper()
-	for range 3 {
-		w.now = w.now.Add(time.Minute)
-		if err := w.sweeper.Sweep(context.Background()); err != nil {
-			w.t.Fatal(err)
+	if err := w.store.SaveTicket(context.Background(), access.Ticket{ID: access.TicketID{Source: "jira", Key: chg1.Key}, Event: "x", EventAt: w.now}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestATicketThatEndsWhileItsRequestIsInFlight ends it before every call of the
+// request: nothing opens by it, whoever looks.
+func TestATicketThatEndsWhileItsRequestIsInFlight(t *testing.T) {
+	for at := 1; ; at++ {
+		w := demanding(t)
+		w.faults.Reset()
+		ended := false
+		w.faults.Before = func(n int) {
+			if n == at && !ended {
+				ended = true
+				w.faults.Before = nil
+				ends(w)
+			}
+		}
+		_, err := w.desk.Request(t.Context(), anna, withTicket(wants("1", alice, time.Hour)))
+		w.faults.Before = nil
+		if !ended {
+			if at < 10 {
+				t.Fatalf("only %d calls", at)
+			}
+			return
+		}
+		if err != nil && access.ReasonOf(err) != "ticket_ended" {
+			t.Fatalf("at %d: %v", at, err)
 		}
 		w.deliver()
+		if len(w.open(alice)) != 0 {
+			t.Fatalf("at %d: a door is open by a ticket that has ended", at)
+		}
+		w.expectShut()
 	}
 }
 
-func (w *world) record(id access.RequestID) access.Record {
-	w.t.Helper()
-	rec, pending, err := w.store.Find(context.Background(), id)
-	if err != nil || pending {
-		w.t.Fatalf("pending %v, %v", pending, err)
-	}
-	return rec
+type noTickets struct{ broker.Tickets }
+
+func (noTickets) Ticket(context.Context, access.TicketID) (access.Ticket, error) {
+	return access.Ticket{}, access.Errorf(access.Unavailable, "tables_unavailable", "not now")
 }
 
-func TestATicketOpensADoorAndItsEndShutsIt(t *testing.T) {
-	w := ticketWorld(t)
-	w.receive(w.asking("e1"), broker.TicketAccepted)
-	w.work()
-	rec := w.record(requestOf("e1"))
-	w.expectStatus(rec, access.Initiated, "")
-	w.expectOpen(alice, 2)
-	if r := rec.Request; !r.Requestor.Asserted || r.Requestor.ObjectID != "" || r.Ticket != "snow:CHG0001" || *r.Event != (access.Vouched{Ticket: change, Event: "e1"}) {
-		t.Errorf("%+v", r)
-	}
-	// Again it is answered and does nothing.
-	w.receive(w.asking("e1"), broker.TicketRepeated)
-	if got := w.bus.TakeTickets(); len(got) != 0 {
-		t.Errorf("a repeat asks for work: %v", got)
-	}
-
-	w.now = w.now.Add(10 * time.Minute)
-	w.receive(w.closing("e2"), broker.TicketAccepted)
-	w.work()
-	w.expectStatus(rec, access.Revoked, access.TicketEnded)
-	w.expectShut()
-	events, err := w.store.EventsOf(t.Context(), string(rec.ID))
+func TestAnUnreadableTicketOpensNothingAndNothingIsLost(t *testing.T) {
+	w := demanding(t)
+	rec := w.request(anna, withTicket(wants("1", alice, time.Hour)))
+	ports := w.reconciler.ReconcilePorts
+	ports.Tickets = noTickets{}
+	blinded, err := broker.NewReconciler(ports, rules)
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := 0
-	for _, e := range events {
-		if e.Kind == access.EventRevoked && e.Detail["ticketEvent"] == "e2" && e.Detail["ticket"] == "snow:CHG0001" && e.Detail["ticketActor"] == "approver@contoso.com" {
-			told++
+	for _, p := range w.bus.Take(w.now) {
+		if err := blinded.Reconcile(t.Context(), p.NSG, p.At); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if told != 1 {
-		t.Errorf("%d events say which event of the ticket ended it: %+v", told, events)
-	}
-	events, err = w.store.EventsOf(t.Context(), broker.TicketSubject(change))
-	if err != nil || len(events) != 2 || events[0].Detail["done"] != "asks" || events[0].Detail["request"] != string(rec.ID) || events[1].Detail["done"] != "ends" || events[1].Detail["state"] != "Closed" {
-		t.Errorf("%+v, %v", events, err)
-	}
-}
-
-func TestAnIDStandsForOneEvent(t *testing.T) {
-	w := ticketWorld(t)
-	w.receive(w.asking("e1"), broker.TicketAccepted)
-	other := w.asking("e1")
-	other.BodyHash = "another"
-	_, err := w.tickets.Receive(t.Context(), other)
-	wantReason(t, err, access.FailedPrecondition, "id_conflict")
-	for _, spoil := range []func(*access.TicketEvent){
-		func(e *access.TicketEvent) { e.ID = "" }, func(e *access.TicketEvent) { e.BodyHash = "" }, func(e *access.TicketEvent) { e.Ticket.Key = "" },
-		func(e *access.TicketEvent) { e.Ticket.Source = "" }, func(e *access.TicketEvent) { e.ReceivedAt = time.Time{} },
-	} {
-		e := w.asking("e2")
-		spoil(&e)
-		_, err := w.tickets.Receive(t.Context(), e)
-		wantReason(t, err, access.InvalidArgument, "ticket_event_invalid")
-	}
-}
-
-func TestAForgedPromptOnlyMakesItLook(t *testing.T) {
-	w := ticketWorld(t)
-	for _, id := range []string{"", "unknown", string(requestOf("e1"))} {
-		if err := w.tickets.Work(t.Context(), id); err != nil {
-			t.Errorf("%q: %v", id, err)
-		}
-	}
-	w.receive(w.asking("e1"), broker.TicketAccepted)
-	w.work()
-	writes := w.azure.Writes
-	if err := w.tickets.Work(t.Context(), "e1"); err != nil { // again
-		t.Error(err)
-	}
-	w.deliver()
-	if w.azure.Writes != writes {
-		t.Error("a repeated prompt writes")
-	}
-}
-
-func TestAnEventThatALaterOneHasOvertakenAsksForNothing(t *testing.T) {
-	w := ticketWorld(t)
-	early, late := w.asking("e1"), w.closing("e2")
-	late.At = early.At.Add(time.Second)
-	for _, e := range []access.TicketEvent{late, early} {
-		w.receive(e, broker.TicketAccepted)
-		w.work()
-	}
-	if _, _, err := w.store.Find(t.Context(), requestOf("e1")); access.CodeOf(err) != access.NotFound {
-		t.Errorf("it was submitted: %v", err)
+	w.expectStatus(rec, access.Initiating, "")
+	if s := w.status(rec); !contains(s.BlockedBy, "ticket") {
+		t.Errorf("%+v", s)
 	}
 	w.expectShut()
-	events, err := w.store.EventsOf(t.Context(), broker.TicketSubject(change))
-	if err != nil || len(events) != 2 || events[0].Detail["done"]+events[1].Detail["done"] != "endssuperseded" && events[0].Detail["done"]+events[1].Detail["done"] != "supersededends" {
-		t.Errorf("%+v, %v", events, err)
-	}
-	w.receive(early, broker.TicketRepeated)
-}
-
-func TestAnAskThatEndsAtOnceOnlyEnds(t *testing.T) {
-	w := ticketWorld(t)
-	e := w.asking("e1")
-	e.Ends = true
-	w.receive(e, broker.TicketAccepted)
-	w.work()
-	if _, _, err := w.store.Find(t.Context(), requestOf("e1")); access.CodeOf(err) != access.NotFound {
-		t.Errorf("it was submitted: %v", err)
-	}
-}
-
-func TestARefusedAskIsRecordedAndOver(t *testing.T) {
-	w := newWorld(t) // takes no ticket's word
-	w.receive(w.asking("e1"), broker.TicketAccepted)
-	w.work()
-	if rec := w.record(requestOf("e1")); rec.Outcome != access.Refused || rec.Refusal.Reason != "asserted_requestor_refused" {
-		t.Errorf("%+v", rec)
-	}
-	w.receive(w.asking("e1"), broker.TicketRepeated)
-}
-
-func TestOnlyWhatTheTicketVouchedForEnds(t *testing.T) {
-	w := ticketWorld(t)
-	other := w.asking("e0")
-	other.Ticket.Key, other.Ask.Ports[0].Source = "CHG0002", mask(bob)
-	for _, e := range []access.TicketEvent{other, w.asking("e1")} {
-		w.receive(e, broker.TicketAccepted)
-		w.work()
-	}
-	mine := w.request(ben, wants("1", alice, time.Hour)) // no ticket's, the same door
-	w.deliver()
 	w.now = w.now.Add(time.Minute)
-	w.receive(w.closing("e2"), broker.TicketAccepted)
-	w.work()
-	w.expectStatus(w.record(requestOf("e1")), access.Revoked, access.TicketEnded)
-	w.expectStatus(w.record(requestOf("e0")), access.Initiated, "")
-	w.expectStatus(mine, access.Initiated, "")
-}
-
-// TestAnEndThatIsLateSparesWhatWasAllowedSince cuts the end of a ticket off once it
-// is taken, opens the ticket again, and lets the end go on.
-func TestAnEndThatIsLateSparesWhatWasAllowedSince(t *testing.T) {
-	w := ticketWorld(t)
-	w.receive(w.asking("e1"), broker.TicketAccepted)
-	w.work()
-	w.now = w.now.Add(time.Minute)
-	w.receive(w.closing("e2"), broker.TicketAccepted)
-	w.bus.TakeTickets() // lost
-	if err := w.store.TakeTicketEvent(t.Context(), "e2"); err != nil {
+	if err := w.sweeper.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	again := w.asking("e3")
-	again.At, again.Ask.Ports[0].Source = w.now.Add(time.Second), mask(bob)
-	w.receive(again, broker.TicketAccepted)
-	w.work()
-	w.sweepAll()
-	w.expectStatus(w.record(requestOf("e1")), access.Revoked, access.TicketEnded)
-	w.expectStatus(w.record(requestOf("e3")), access.Initiated, "")
-}
+	w.deliver()
+	w.expectStatus(rec, access.Initiated, "")
 
-func TestAScheduledAskIsEndedBeforeItsTime(t *testing.T) {
-	w := ticketWorld(t)
-	e := w.asking("e1")
-	e.Ask.StartTime = w.now.Add(time.Hour)
-	w.receive(e, broker.TicketAccepted)
-	w.work()
-	rec := w.record(requestOf("e1"))
-	w.expectStatus(rec, access.Scheduled, "")
-	w.now = w.now.Add(time.Minute)
-	w.receive(w.closing("e2"), broker.TicketAccepted)
-	w.work()
-	w.now = w.now.Add(time.Hour)
-	w.deliverStarts()
-	w.expectShut()
-	if w.azure.Writes != 0 {
-		t.Errorf("%d writes", w.azure.Writes)
+	submit := w.submitter.SubmitPorts
+	submit.Tickets = noTickets{}
+	s, err := broker.NewSubmitter(submit, broker.SubmitSettings{ShortestDuration: time.Minute, OpenWithin: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := ask("u", bob, time.Hour)
+	req.Ticket = chg1.Key
+	if _, err := s.Submit(t.Context(), req); access.CodeOf(err) != access.Unavailable {
+		t.Errorf("%v", err)
+	}
+	if _, _, err := w.store.Find(t.Context(), access.NewRequestID(req.RequestedBy, "u")); access.CodeOf(err) != access.NotFound {
+		t.Errorf("it was decided without its ticket: %v", err)
 	}
 }
 
-// TestATicketThatCeasesToVouchEndsWhatItAllowed has a person ask under a policy that
-// demands a ticket, and the ticket change.
-func TestATicketThatCeasesToVouchEndsWhatItAllowed(t *testing.T) {
+func TestAtTheStartTheTicketIsJudgedAsOfThen(t *testing.T) {
+	fresh := func(w *world) { w.ticket(func(*access.Ticket) {}) }
 	for name, c := range map[string]struct {
-		change func(*access.TicketEvent)
-		why    string
+		then   func(*world)
+		status access.Status
+		reason access.StatusReason
 	}{
-		"nothing changes":     {func(*access.TicketEvent) {}, ""},
-		"its window grows":    {func(e *access.TicketEvent) { e.WindowEnd = e.WindowEnd.Add(time.Hour) }, ""},
-		"it is another's":     {func(e *access.TicketEvent) { e.Assignee = "ben@contoso.com" }, "ticket_not_assigned"},
-		"it is nobody's":      {func(e *access.TicketEvent) { e.Assignee = "" }, "ticket_not_assigned"},
-		"it leaves its state": {func(e *access.TicketEvent) { e.State = "Review" }, "ticket_state"},
-		"its window is cut":   {func(e *access.TicketEvent) { e.WindowEnd = e.WindowEnd.Add(-90 * time.Minute) }, "ticket_outside_window"},
-		"somebody sets it who may not": {func(e *access.TicketEvent) {
-			e.Actor, e.WindowEnd = "eve@contoso.com", e.WindowEnd.Add(time.Minute)
-		}, "ticket_not_authorised"},
+		"heard of lately":       {fresh, access.Initiated, ""},
+		"not heard of for long": {func(*world) {}, access.Failed, access.TicketEnded},
+		"ended":                 {ends, access.Failed, access.TicketEnded},
+		"in another state":      {changes, access.Failed, access.TicketEnded},
+		"another of its key":    {func(w *world) { fresh(w); w.another() }, access.Initiated, ""},
+		"the policy is gone":    {func(w *world) { fresh(w); w.store.Policies = nil }, access.Failed, access.PolicyChanged},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			w.store.Policies[0].Ticket = &policy.TicketDemand{
-				Sources: []string{"snow"}, States: []string{"Implement"}, AssignedToRequestor: true, InsideWindow: true, MaxEventAge: time.Hour, SetBy: []string{"approver@contoso.com"},
-			}
-			said := w.said("e1", "Implement")
-			said.WindowStart, said.WindowEnd = w.now.Add(-time.Hour), w.now.Add(2*time.Hour)
-			w.receive(said, broker.TicketAccepted)
-			w.work()
-			asked := wants("1", alice, time.Hour)
-			asked.Ticket = "CHG0001"
-			rec := w.request(anna, asked)
-			w.deliver()
-			w.expectStatus(rec, access.Initiated, "")
-
-			w.now = w.now.Add(time.Minute)
-			later := said
-			later.ID, later.At, later.ReceivedAt, later.BodyHash = "e2", w.now, w.now, "h2"
-			c.change(&later)
-			w.receive(later, broker.TicketAccepted)
-			w.work()
-			if c.why == "" {
-				w.expectStatus(rec, access.Initiated, "")
+			w := demanding(t)
+			rec := w.request(anna, withTicket(w.later("1", time.Hour, time.Hour)))
+			w.now = w.now.Add(time.Hour)
+			c.then(w)
+			w.deliverStarts()
+			w.expectStatus(rec, c.status, c.reason)
+			if c.status == access.Failed {
+				w.expectShut()
 				return
 			}
-			w.expectStatus(rec, access.Revoked, access.TicketEnded)
-			w.expectShut()
-			events, err := w.store.EventsOf(t.Context(), string(rec.ID))
-			if err != nil || !slices.ContainsFunc(events, func(e access.Event) bool { return e.Kind == access.EventRevoked && e.Detail["grant.0"] == c.why }) {
-				t.Errorf("%+v, %v", events, err)
+			now, err := w.viewer.View(t.Context(), rec.ID)
+			if err != nil || now.Record.Grants[0].Ticket == nil || now.Record.Grants[0].Ticket.Event != "ee" {
+				t.Errorf("vouched by %+v, %v", now.Record.Grants[0].Ticket, err)
 			}
 		})
 	}
-}
-
-// TestTheEndOfATicketWaitsForNoPolicy takes the policies away.
-func TestTheEndOfATicketWaitsForNoPolicy(t *testing.T) {
-	w := ticketWorld(t)
-	w.receive(w.asking("e1"), broker.TicketAccepted)
-	w.work()
-	w.store.Policies = nil
-	w.now = w.now.Add(time.Minute)
-	w.receive(w.closing("e2"), broker.TicketAccepted)
-	w.work()
-	w.expectStatus(w.record(requestOf("e1")), access.Revoked, access.TicketEnded)
-	w.expectShut()
-}
-
-// TestATicketsEventCutOffAnywhere cuts it off at every call, before and after its
-// effect, sends it again, and leaves the rest to Sweep; then the same with its end.
-func TestATicketsEventCutOffAnywhere(t *testing.T) {
-	for _, after := range []bool{false, true} {
-		for at := 1; ; at++ {
-			done := false
-			synctest.Test(t, func(t *testing.T) {
-				w := ticketWorld(t)
-				cut := func(e access.TicketEvent, again bool) {
-					w.faults.Reset()
-					w.faults.FailAt, w.faults.After = at, after
-					_, err := w.tickets.Receive(context.Background(), e)
-					told := err == nil
-					_ = w.tickets.Work(context.Background(), e.ID) // may be cut off
-					done = w.faults.Calls() < at
-					w.faults.Reset()
-					if !told || again { // its sender tries again until it is told
-						if _, err := w.tickets.Receive(context.Background(), e); err != nil {
-							t.Fatalf("cut at %d: %v", at, err)
-						}
-					}
-					w.bus.TakeTickets() // lost
-					w.sweepAll()
-				}
-				cut(w.asking("e1"), at%2 == 0)
-				rec := w.record(requestOf("e1"))
-				w.expectStatus(rec, access.Initiated, "")
-				w.expectOpen(alice, 2)
-				cut(w.closing("e2"), at%2 == 0)
-				w.expectStatus(rec, access.Revoked, access.TicketEnded)
-				w.expectShut()
-				if kinds := w.store.Kinds(string(rec.ID)); kinds[access.EventRequested] != 1 || kinds[access.EventRevoked] != 1 {
-					t.Errorf("cut at %d: %v", at, kinds)
-				}
-				if kinds := w.store.Kinds(broker.TicketSubject(change)); kinds[access.EventTicket] != 2 {
-					t.Errorf("cut at %d: %v", at, kinds)
-				}
-				for _, id := range []string{"e1", "e2"} {
-					if _, err := w.store.TicketWork(context.Background(), id); access.CodeOf(err) != access.NotFound {
-						t.Errorf("cut at %d: %s is still pending: %v", at, id, err)
-					}
-				}
-			})
-			if done || t.Failed() {
-				break
-			}
-		}
-	}
-}
-
-// TestTheEndOfATicketBesideItsAskHolds lets the end come and be worked at every
-// call of the work of the ask.
-func TestTheEndOfATicketBesideItsAskHolds(t *testing.T) {
-	for at := 1; ; at++ {
-		came := false
-		synctest.Test(t, func(t *testing.T) {
-			w := ticketWorld(t)
-			ask := w.asking("e1")
-			w.receive(ask, broker.TicketAccepted)
-			end := w.closing("e2")
-			end.At = ask.At.Add(time.Second)
-			start := w.faults.Calls()
-			w.faults.Before = func(n int) {
-				if n == start+at && !came {
-					came = true
-					w.receive(end, broker.TicketAccepted)
-					if err := w.tickets.Work(context.Background(), "e2"); err != nil {
-						t.Error(err)
-					}
-				}
-			}
-			if err := w.tickets.Work(context.Background(), "e1"); err != nil {
+	t.Run("opened late after the start", func(t *testing.T) {
+		w := demanding(t)
+		rec := w.request(anna, withTicket(w.later("1", time.Hour, time.Hour)))
+		w.now = w.now.Add(time.Hour)
+		fresh(w)
+		for _, p := range w.bus.TakeStarts(w.now) {
+			if err := w.submitter.Start(t.Context(), p.Request, p.At); err != nil {
 				t.Fatal(err)
 			}
-			w.faults.Before = nil
-			if !came {
-				return
-			}
-			w.deliver()
-			w.expectShut()
-			if w.azure.Writes != 0 {
-				t.Errorf("at %d: %d writes", at, w.azure.Writes)
-			}
-		})
-		if !came || t.Failed() {
-			return
 		}
-	}
+		w.now = w.now.Add(14 * time.Minute)
+		w.deliver()
+		w.expectStatus(rec, access.Initiated, "")
+	})
 }
 
-// TestAnAskThatDiesBesideTheEndOfItsTicketOpensNothing cuts the ask off at every
-// call, works the end, and lets everything that was cut off go on.
-func TestAnAskThatDiesBesideTheEndOfItsTicketOpensNothing(t *testing.T) {
-	for at := 1; ; at++ {
-		done := false
-		synctest.Test(t, func(t *testing.T) {
-			w := ticketWorld(t)
-			ask := w.asking("e1")
-			w.receive(ask, broker.TicketAccepted)
-			w.faults.Reset()
-			w.faults.FailAt, w.faults.After = at, true
-			_ = w.tickets.Work(context.Background(), "e1") // may be cut off
-			done = w.faults.Calls() < at
-			w.faults.Reset()
-			end := w.closing("e2")
-			end.At = ask.At.Add(time.Second)
-			w.receive(end, broker.TicketAccepted)
-			if err := w.tickets.Work(context.Background(), "e2"); err != nil {
-				t.Fatalf("cut at %d: %v", at, err)
-			}
-			w.deliver()
-			w.sweepAll()
-			w.expectShut()
-			if w.azure.Writes != 0 {
-				t.Errorf("cut at %d: %d writes", at, w.azure.Writes)
-			}
-		})
-		if done || t.Failed() {
-			return
+func TestAChangedPolicyNamesWhatNoTicketVouchesFor(t *testing.T) {
+	w := demanding(t)
+	with := *w.store.Policies[0].Ticket
+	w.store.Policies[0].Ticket = nil
+	one := w.request(anna, withTicket(wants("1", alice, time.Hour)))
+	two := w.request(ben, wants("2", bob, time.Hour))
+	w.deliver()
+	w.expectOpen(alice, 2)
+	w.expectOpen(bob, 2)
+	p := w.store.Policies[0]
+	p.Ticket = &with
+	d := w.policyDesk()
+	c := w.put(d, p, broker.ChangeOptions{Version: p.Version, Plan: true})
+	if len(c.NotAllowed) != 1 || c.NotAllowed[0].Request != two.ID || c.NotAllowed[0].Violations[0].Reason != "ticket_required" {
+		t.Fatalf("%+v", c.NotAllowed)
+	}
+	w.put(d, p, broker.ChangeOptions{Version: p.Version, CloseGrants: true})
+	w.expectStatus(one, access.Initiated, "")
+	w.expectStatus(two, access.Revoked, access.PolicyChanged)
+	w.expectOpen(bob, 0)
+}
+
+func TestWhatATicketAskedForIsCheckedAgainstIt(t *testing.T) {
+	for ended, want := range map[bool]access.Status{false: access.Initiated, true: access.Failed} {
+		w := newWorld(t)
+		w.ticket(func(*access.Ticket) {})
+		w.store.Policies[0].AssertedRequestorsFrom = []access.Channel{"ticket:itsm"}
+		req := ask("1", alice, time.Hour)
+		req.RequestedBy, req.Ticket, req.Event = access.Sender{Channel: access.ChannelTicket, Principal: "itsm"}, chg1.String(), &access.Vouched{Ticket: chg1, Event: "e"}
+		rec := w.submit(req)
+		if g := rec.Grants[0].Ticket; g == nil || g.Event != "e" {
+			t.Errorf("%+v", g)
 		}
+		if ended {
+			ends(w)
+		}
+		w.deliver()
+		w.expectStatus(rec, want, map[bool]access.StatusReason{true: access.TicketEnded}[ended])
 	}
 }
