@@ -22,7 +22,7 @@ func TestWhatPeopleSee(t *testing.T) {
 		}
 		return at
 	}
-	changed := file("source.json", strings.Replace(deskJSON, `"PT1H",\n"mapping"`, `"PT2H",\n"mapping"`, 1))
+	changed := file("source.json", strings.Replace(deskJSON, `"maxAge":"PT1H"`, `"maxAge":"PT2H"`, 1))
 	broken := file("broken.yaml", "name: desk\nkind: github\nsecrets: [PORTCULLIS_SECRET_DESK]\nmapping:\n  ticket: payload.n\n  at: payload.at\n  state: |-\n    payload.open ?\n      'open' 'closed'\nsample: {n: 7}\n")
 	closed := file("closed.json", `{"ours":true,"n":7,"at":"2026-11-24T11:30:00Z","state":"closed","who":"bob"}`)
 	lacking := file("lacking.json", `{"ours":true,"at":"2026-11-24T11:30:00Z","state":"approved"}`)
