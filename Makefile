@@ -45,9 +45,10 @@ conformance: stage
 	$(GO) run ./test/conformance/azurite
 	$(GO) run ./test/conformance/javascript
 	$(GO) run ./test/conformance/azservicebus
+	PORTCULLIS_TEST_CLIENTS=1 $(GO) test -count=1 -v -run 'Clients' ./test/e2e
 
 vet:
-	@test -z "$$(gofmt -l cmd handlers internal pkg test)" || { gofmt -l cmd handlers internal pkg test; echo "gofmt would change the files above"; exit 1; }
+	@test -z "$$(gofmt -l cmd docs handlers internal pkg test)" || { gofmt -l cmd docs handlers internal pkg test; echo "gofmt would change the files above"; exit 1; }
 	$(GO) vet ./...
 
 clean:

@@ -67,6 +67,7 @@ const (
 	Tables                      // the tables
 	Azure                       // subscriptions and Resource Manager
 	Identity                    // whose tokens are believed
+	ARM                         // Resource Manager alone
 )
 
 // All is what the handler needs.
@@ -134,8 +135,10 @@ func Load(lookup func(string) (string, bool), parts Part) (Config, error) {
 	if parts&Tables != 0 {
 		c.Tables = l.tables()
 	}
-	if parts&Azure != 0 {
+	if parts&(Azure|ARM) != 0 {
 		c.ARMEndpoint, c.ARMAudience = l.https("ARM_ENDPOINT"), l.text("ARM_AUDIENCE")
+	}
+	if parts&Azure != 0 {
 		if c.Subscriptions = l.list("AZURE_SUBSCRIPTION_IDS"); len(c.Subscriptions) == 0 {
 			l.fault("AZURE_SUBSCRIPTION_IDS", "is missing")
 		}

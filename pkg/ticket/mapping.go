@@ -9,8 +9,8 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/expression"
 )
 
-// maxTime bounds the mapping of one payload, all expressions together; each has a
-// bound of cost too.
+// maxTime bounds the mapping of one payload, all expressions together. Each has a
+// bound of cost too, and there are ten at most.
 const maxTime = 2 * time.Second
 
 // maxFuture is how far the source's clock may be ahead of ours.
@@ -67,7 +67,7 @@ func (s Source) Validate() error {
 //
 // Errors: invalid_argument payload_invalid, payload_too_deep, event_from_future, or
 // mapping_failed with every fault at its place, line and column; unauthenticated
-// delivery_stale; unavailable when ctx is done.
+// delivery_stale; unavailable interrupted when ctx is done or 2 seconds are over.
 func (s Source) Map(ctx context.Context, v Verified, receivedAt time.Time) (access.TicketEvent, bool, error) {
 	none := access.TicketEvent{}
 	payload, err := parse(v.Body)
@@ -92,8 +92,9 @@ func (s Source) Map(ctx context.Context, v Verified, receivedAt time.Time) (acce
 		}
 	}
 	switch {
-	case ctx.Err() != nil:
-		return none, false, access.Wrap(ctx.Err(), access.Unavailable, "interrupted", "the delivery was interrupted: send it again")
+	case run.Err() != nil:
+		// Too little time may be the machine's fault, and too much work has its own bound.
+		return none, false, access.Wrap(run.Err(), access.Unavailable, "interrupted", "the mapping was cut off: send the delivery again")
 	case len(f.list) > 0:
 		return none, false, f.mapping()
 	case !ours:

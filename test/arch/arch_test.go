@@ -28,12 +28,15 @@ var allowed = map[string][]string{
 	"pkg/azure/tables":               {"pkg/access", "pkg/policy", "pkg/accessjson", "pkg/audit", "pkg/ticket", "pkg/broker"},
 	"pkg/azure/servicebus":           {"pkg/access", "pkg/audit", "pkg/broker"},
 	"pkg/azure/network":              {"pkg/access", "pkg/nsg", "pkg/broker"},
+	"pkg/defender":                   {"pkg/access", "pkg/policy"},
+	"pkg/azure/defender":             {"pkg/access", "pkg/defender"},
 	"handlers":                       {"pkg/access", "pkg/accessjson", "pkg/policy", "pkg/audit", "pkg/ticket", "pkg/broker", "pkg/customhandler", "pkg/identity"},
 	"handlers/portal":                {},
 	"internal/connect":               {"pkg/config", "pkg/broker", "pkg/azure/"},
 	"cmd/handler":                    {"pkg/", "handlers", "internal/connect"},
 	"cmd/portcullis":                 {"pkg/", "internal/connect"},
 	"cmd/portcullis-local":           {"pkg/localazure"},
+	"docs/examples/clients":          {},
 	"test/demo":                      {"pkg/", "internal/connect"},
 	"test/bench":                     {"pkg/"},
 	"test/arch":                      {},
@@ -52,7 +55,7 @@ var allowed = map[string][]string{
 // The SDKs of Azure live at the edge alone; the domain and the client know the standard
 // library alone.
 var (
-	sdkRooms = []string{"pkg/azure/", "internal/connect", "pkg/localazure", "cmd/handler", "test/demo", "test/bench"}
+	sdkRooms = []string{"pkg/azure/", "internal/connect", "pkg/localazure", "cmd/handler", "test/demo", "test/bench", "docs/examples/clients/"}
 	pure     = []string{"pkg/access", "pkg/client"}
 )
 
