@@ -248,11 +248,21 @@ const MaxExcerpt = 32 << 10
 // is sent again counts the attempts made at it.
 const AttemptsProperty = "portcullis-attempts"
 
+// RequestMessage is a message on access-requests that is to be tried again.
+type RequestMessage struct {
+	ID   string
+	Body []byte
+	// ContentType and Properties say what the body is; "" is application/json.
+	ContentType string
+	Properties  map[string]string
+	Attempts    int // those made
+}
+
 // Outbox sends messages about requests.
 type Outbox interface {
 	// Reject sends the rejection to access-rejected.
 	Reject(ctx context.Context, r Rejection) error
-	// Retry sends a request message again, scheduled, with its id and the count
-	// of attempts made as properties.
-	Retry(ctx context.Context, messageID string, body []byte, attempts int, at time.Time) error
+	// Retry sends a request message again, scheduled, as it was, with the count of
+	// attempts made as a property besides.
+	Retry(ctx context.Context, m RequestMessage, at time.Time) error
 }

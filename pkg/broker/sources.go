@@ -152,8 +152,8 @@ func (d *SourceDesk) version(ctx context.Context, name, version string) (ticket.
 	return s, nil
 }
 
-// mostTold bounds a document in an event, in bytes: past it the users are left out.
-const mostTold = 64 << 10
+// maxToldSource bounds a document in an event, in bytes: past it the users are left out.
+const maxToldSource = 64 << 10
 
 // event tells of a change, with the documents before and after but for their
 // samples. A source without a kind is none.
@@ -169,7 +169,7 @@ func (d *SourceDesk) event(kind access.EventKind, by access.Caller, before, afte
 		}
 		s.Sample = nil
 		data, err := ticket.EncodeSource(s)
-		if err == nil && len(data) > mostTold {
+		if err == nil && len(data) > maxToldSource {
 			s.Users = nil
 			data, err = ticket.EncodeSource(s)
 		}

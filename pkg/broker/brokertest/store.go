@@ -88,6 +88,9 @@ type Store struct {
 	told     map[string]access.TicketEvent
 	works    map[string]broker.TicketWork
 	sources  map[string]ticket.Source
+	chains   chains
+	// Clock is the store's own; the system's unless it is set.
+	Clock func() time.Time
 	// Down makes every call fail.
 	Down bool
 }
@@ -102,6 +105,7 @@ func NewStore(f *Faults) *Store {
 		planned: map[access.RequestID]time.Time{}, revoked: map[access.RequestID][]access.Revocation{},
 		extended: map[access.RequestID][]access.RequestID{}, index: map[string]map[string]indexRow{},
 		told: map[string]access.TicketEvent{}, works: map[string]broker.TicketWork{}, sources: map[string]ticket.Source{}, tickets: map[access.TicketID]access.Ticket{},
+		chains: newChains(), Clock: now,
 	}
 }
 
@@ -149,6 +153,9 @@ func (s *Store) Begin(_ context.Context, rec access.Record) (stored access.Recor
 
 // Keep implements broker.Requests.
 func (s *Store) Keep(_ context.Context, rec access.Record, events []access.Event) (stored access.Record, err error) {
+	if err := s.note(events); err != nil {
+		return stored, err
+	}
 	err = s.do(func() error {
 		if _, ok := s.records[rec.ID]; !ok {
 			s.records[rec.ID] = rec
@@ -331,6 +338,9 @@ func (s *Store) append(events []access.Event) {
 
 // Append implements broker.Events.
 func (s *Store) Append(_ context.Context, events []access.Event) error {
+	if err := s.note(events); err != nil {
+		return err
+	}
 	return s.do(func() error { s.append(events); return nil })
 }
 
