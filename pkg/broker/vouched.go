@@ -129,7 +129,7 @@ func (d *TicketDesk) lost(ctx context.Context, f access.File, grants []int, t ac
 		verdict := policy.Judge(q.req, policies, policy.Tickets{
 			Known: []access.Ticket{t}, Found: q.found, AsOf: q.asOf, Now: s.Clock().UTC(),
 		}, policy.Limits{}, q.decidedAt)
-		if refused := verdict.Error(); refused != nil {
+		if refused, is := verdict.Refused(); is {
 			for _, v := range refused.Violations {
 				if policy.NoLongerVouches(v.Reason) {
 					lost, why["grant."+strconv.Itoa(i)] = append(lost, i), v.Reason
