@@ -142,7 +142,8 @@ type Heads interface {
 	All(ctx context.Context) ([]Head, error)
 }
 
-// Events writes the append-only event rows.
+// Events writes the append-only event rows. Here and wherever else events are
+// written, a notice of their subject is written before them (see Notices).
 type Events interface {
 	// Append writes the events; one that exists stays as it is and is no error.
 	Append(ctx context.Context, events []access.Event) error
