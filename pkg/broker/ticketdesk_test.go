@@ -147,6 +147,46 @@ func TestAnIDStandsForOneEvent(t *testing.T) {
 	}
 }
 
+// TestOfTwoUnderOneIDAtOnceOneCounts lets another body under the id be received
+// and worked at every call of the receipt of the first.
+func TestOfTwoUnderOneIDAtOnceOneCounts(t *testing.T) {
+	for at := 1; at < 20; at++ {
+		w := ticketWorld(t)
+		mine, other := w.asking("e1"), w.asking("e1")
+		other.BodyHash, other.Ask.Ports[0].Source = "another", mask(bob)
+		came, start := false, w.faults.Calls()
+		var errs []error
+		w.faults.Before = func(n int) {
+			if n == start+at && !came {
+				came = true
+				_, err := w.tickets.Receive(context.Background(), other)
+				if errs = append(errs, err); err == nil {
+					w.work()
+				}
+			}
+		}
+		_, err := w.tickets.Receive(t.Context(), mine)
+		w.faults.Before = nil
+		if errs = append(errs, err); !came {
+			return
+		}
+		refused := 0
+		for _, err := range errs {
+			if access.ReasonOf(err) == "id_conflict" {
+				refused++
+			}
+		}
+		w.work()
+		w.sweepAll()
+		if rec := w.record(requestOf("e1")); refused != 1 || len(w.open(alice))+len(w.open(bob)) != 2 || (rec.Request.BodyHash == "another") != (len(w.open(bob)) == 2) {
+			t.Errorf("at %d: %v; %s stands, %v and %v are open", at, errs, rec.Request.BodyHash, w.open(alice), w.open(bob))
+		}
+		if _, err := w.store.TicketWork(t.Context(), "e1"); access.CodeOf(err) != access.NotFound {
+			t.Errorf("at %d: it is still pending: %v", at, err)
+		}
+	}
+}
+
 func TestAForgedPromptOnlyMakesItLook(t *testing.T) {
 	w := ticketWorld(t)
 	for _, id := range []string{"", "unknown", string(requestOf("e1"))} {

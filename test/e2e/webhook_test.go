@@ -223,16 +223,30 @@ func TestATicketOpensADoorAndItsEndShutsIt(t *testing.T) {
 
 func TestAHandlerThatDiesAtATicketsEventHasLostNothing(t *testing.T) {
 	s := setUp(t, "standard", "itsm")
-	if err := w.stack.Host.Faults().Set(fault.Plan{Rules: []fault.Rule{{On: "invoke RequestAccess", Do: fault.Kill, Times: 2}}}); err != nil {
-		t.Fatal(err)
+	// Before anything is done, and a little into it.
+	kill := func() {
+		var rules []fault.Rule
+		for _, after := range []time.Duration{0, 5 * time.Millisecond, 15 * time.Millisecond} {
+			rules = append(rules, fault.Rule{On: "invoke RequestAccess", Do: fault.Kill, Delay: fault.Duration(after), Times: 1})
+		}
+		if err := w.stack.Host.Faults().Set(fault.Plan{Rules: rules}); err != nil {
+			t.Fatal(err)
+		}
 	}
+	struck := func() {
+		_, counts := w.stack.Host.Faults().State()
+		if len(counts) != 3 || counts[0].Struck != 1 {
+			t.Errorf("the handler was not killed: %+v", counts)
+		}
+	}
+	kill()
 	event := s.taken("k-1", s.approved(7003), "accepted")
 	s.becomes(event, `"Initiated"`)
-	if err := w.stack.Host.Faults().Set(fault.Plan{Rules: []fault.Rule{{On: "invoke RequestAccess", Do: fault.Kill, Times: 1}}}); err != nil {
-		t.Fatal(err)
-	}
+	struck()
+	kill()
 	s.taken("k-2", s.ended(7003), "accepted")
 	s.becomes(event, `"Revoked"`, `"TicketEnded"`, `"endedAtUtc"`)
+	struck()
 	if err := w.stack.Host.Faults().Set(fault.Plan{}); err != nil {
 		t.Fatal(err)
 	}
