@@ -69,7 +69,7 @@ func wire(cfg config.Config, p parts) (http.Handler, error) {
 func wireCore(cfg config.Config, p parts) (c core, err error) {
 	if c.submitter, err = broker.NewSubmitter(broker.SubmitPorts{
 		Policies: p.store, Requests: p.store, Files: p.store, Marks: p.store, Index: p.store, Starts: p.store, Events: p.store, Lockdowns: p.store,
-		Ledger: p.store, Machines: p.azure, Prompts: p.sender, StartPrompts: p.sender, Clock: p.clock, Token: uuid.NewString,
+		Tickets: p.store, Ledger: p.store, Machines: p.azure, Prompts: p.sender, StartPrompts: p.sender, Clock: p.clock, Token: uuid.NewString,
 	}, broker.SubmitSettings{
 		ShortestDuration: cfg.ShortestDuration, OpenWithin: cfg.OpenWithin, SnapshotAge: cfg.SnapshotAge,
 		MaxLiveGrants: cfg.MaxLiveGrants, MaxRequestsPerHour: cfg.MaxRequestsPerHour,
@@ -77,7 +77,7 @@ func wireCore(cfg config.Config, p parts) (c core, err error) {
 		return c, err
 	}
 	if c.reconciler, err = broker.NewReconciler(broker.ReconcilePorts{
-		Ledger: p.store, Legs: p.store, Files: p.store, Policies: p.store, Lockdowns: p.store, Baselines: p.store, Events: p.store,
+		Ledger: p.store, Legs: p.store, Files: p.store, Policies: p.store, Lockdowns: p.store, Tickets: p.store, Baselines: p.store, Events: p.store,
 		Machines: p.azure, Groups: p.azure, Prompts: p.sender, Clock: p.clock, Token: uuid.NewString, Log: p.log,
 	}, cfg.Rules); err != nil {
 		return c, err

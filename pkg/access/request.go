@@ -37,6 +37,16 @@ type Sender struct {
 	Name string `json:"name,omitempty"`
 }
 
+// Asserter names the sender as policies do that take its word for who the
+// requestor is: "queue", or "ticket:" and the source; else its channel, which no
+// policy can name.
+func (s Sender) Asserter() Channel {
+	if s.Channel == ChannelTicket {
+		return ChannelTicket + ":" + Channel(s.Principal)
+	}
+	return s.Channel
+}
+
 // Requestor is who the access is for.
 type Requestor struct {
 	// Name is the user principal name, or what the channel asserts.

@@ -85,12 +85,12 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	w.submitter, err = broker.NewSubmitter(broker.SubmitPorts{
-		Policies: w.store, Requests: w.store, Files: w.store, Marks: w.store, Index: w.store, Starts: w.store, Events: w.store, Lockdowns: w.store, Ledger: w.store,
+		Policies: w.store, Requests: w.store, Files: w.store, Marks: w.store, Index: w.store, Starts: w.store, Events: w.store, Lockdowns: w.store, Tickets: w.store, Ledger: w.store,
 		Machines: w.azure, Prompts: w.bus, StartPrompts: w.bus, Clock: clock, Token: token,
 	}, broker.SubmitSettings{MaxLiveGrants: 20, MaxRequestsPerHour: 60, ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute, SnapshotAge: 10 * time.Second})
 	must()
 	w.reconciler, err = broker.NewReconciler(broker.ReconcilePorts{
-		Ledger: w.store, Legs: w.store, Baselines: w.store, Files: w.store, Policies: w.store, Lockdowns: w.store, Events: w.store, Machines: w.azure, Groups: w.azure, Prompts: w.bus, Clock: clock, Token: token, Log: log,
+		Ledger: w.store, Legs: w.store, Baselines: w.store, Files: w.store, Policies: w.store, Lockdowns: w.store, Tickets: w.store, Events: w.store, Machines: w.azure, Groups: w.azure, Prompts: w.bus, Clock: clock, Token: token, Log: log,
 	}, rules)
 	must()
 	w.lockdown, err = broker.NewLockdownDesk(broker.LockdownPorts{

@@ -3,7 +3,8 @@
 // Tables: policies (a partition per subscription), requests (a partition per
 // request or NSG: the record, ended legs, events; and one for the lockdown), pending
 // (what Submit has not finished, and what is to be started), nsgs (a partition per
-// NSG: its head and its live legs), index (requests by name, by VM and by day).
+// NSG: its head and its live legs), index (requests by name, by VM and by day), tickets (a
+// partition per ticket: what its last event said).
 package tables
 
 import (
@@ -36,8 +37,8 @@ const (
 
 // Store implements the broker's store ports. It is safe for concurrent use.
 type Store struct {
-	service                                 *aztables.ServiceClient
-	policies, requests, pending, nsg, index *aztables.Client
+	service                                          *aztables.ServiceClient
+	policies, requests, pending, nsg, index, tickets *aztables.Client
 }
 
 // New makes a Store over the table service.
@@ -48,12 +49,13 @@ func New(service *aztables.ServiceClient) (*Store, error) {
 	return &Store{
 		service: service, policies: service.NewClient("policies"), requests: service.NewClient("requests"),
 		pending: service.NewClient("pending"), nsg: service.NewClient("nsgs"), index: service.NewClient("index"),
+		tickets: service.NewClient("tickets"),
 	}, nil
 }
 
 // Init creates the tables that are missing.
 func (s *Store) Init(ctx context.Context) error {
-	for _, name := range []string{"policies", "requests", "pending", "nsgs", "index"} {
+	for _, name := range []string{"policies", "requests", "pending", "nsgs", "index", "tickets"} {
 		if _, err := s.service.CreateTable(ctx, name, nil); err != nil && !is(err, "TableAlreadyExists") {
 			return failure(err, "creating the table "+name)
 		}

@@ -83,6 +83,7 @@ type Store struct {
 	extended map[access.RequestID][]access.RequestID
 	index    map[string]map[string]indexRow
 	lockdown access.Lockdown
+	tickets  map[access.TicketID]access.Ticket
 	// Down makes every call fail.
 	Down bool
 }
@@ -96,6 +97,7 @@ func NewStore(f *Faults) *Store {
 		rows: map[access.ResourceID]map[string]access.Baseline{}, starts: map[access.RequestID]access.Start{},
 		planned: map[access.RequestID]time.Time{}, revoked: map[access.RequestID][]access.Revocation{},
 		extended: map[access.RequestID][]access.RequestID{}, index: map[string]map[string]indexRow{},
+		tickets: map[access.TicketID]access.Ticket{},
 	}
 }
 
