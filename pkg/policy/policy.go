@@ -132,7 +132,7 @@ func (p AccessPolicy) Validate() error {
 	}
 	for i, c := range p.AssertedRequestorsFrom {
 		source, ticket := strings.CutPrefix(string(c), string(access.ChannelTicket)+":")
-		if c != access.ChannelQueue && !(ticket && sourcePattern.MatchString(source)) {
+		if c != access.ChannelQueue && !(ticket && validSource(source)) {
 			add(fmt.Sprintf("assertedRequestorsFrom[%d]", i), "channel_invalid", "nothing of this name asserts requestors; there is %q, and %q with the name of a ticketing source", access.ChannelQueue, access.ChannelTicket+":")
 		}
 	}

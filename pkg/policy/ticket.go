@@ -20,14 +20,18 @@ const (
 	MinEventAge      = time.Minute
 	MaxEventAge      = 90 * 24 * time.Hour
 	maxTicketText    = 128
+	maxSource        = 40
 )
 
 // aheadAtMost is how far ahead of our clock an event may be dated. What is dated
 // later says nothing of how old it is.
 const aheadAtMost = 5 * time.Minute
 
-// sourcePattern is wide: which sources there are is not the policy's to know.
-var sourcePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+var sourcePattern = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
+
+// validSource says whether a ticketing source may have the name. Which sources
+// there are is not the policy's to know.
+func validSource(name string) bool { return len(name) <= maxSource && sourcePattern.MatchString(name) }
 
 // TicketDemand is what a ticket must be to vouch for a request, as the last
 // verified event about it said. What is not known is not so.
@@ -63,8 +67,8 @@ func (d *TicketDemand) validate(add func(path, reason, format string, args ...an
 	count("ticket.states", "ticket_states_count", "states of a ticket", len(d.States), 1, MaxTicketStates)
 	count("ticket.setBy", "ticket_set_by_count", "people who set a ticket", len(d.SetBy), 0, MaxTicketSetters)
 	for i, s := range d.Sources {
-		if !sourcePattern.MatchString(s) {
-			add(fmt.Sprintf("ticket.sources[%d]", i), "ticket_source_invalid", "the name of a ticketing source has letters, digits, dots, dashes and underscores, 64 at most")
+		if !validSource(s) {
+			add(fmt.Sprintf("ticket.sources[%d]", i), "ticket_source_invalid", "the name of a ticketing source begins with a letter and has lower-case letters, digits and dashes, %d at most", maxSource)
 		}
 	}
 	for path, list := range map[string][]string{"ticket.states": d.States, "ticket.setBy": d.SetBy} {
