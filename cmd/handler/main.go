@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"time"
+	_ "time/tzdata" // conditions name zones, and an image may have none
 
 	"github.com/portcullis-access/portcullis/pkg/config"
 	"github.com/portcullis-access/portcullis/pkg/customhandler"
