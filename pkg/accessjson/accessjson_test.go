@@ -3,6 +3,7 @@ package accessjson_test
 import (
 	"bytes"
 	"net/netip"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -168,6 +169,23 @@ func TestAPolicyComesBackTheSame(t *testing.T) {
 		if _, err := accessjson.DecodePolicy([]byte(strings.Replace(goodPolicy, c[0], c[1], 1))); access.CodeOf(err) != access.InvalidArgument {
 			t.Errorf("%s: %v", c[1], err)
 		}
+	}
+}
+
+// TestTheDocumentsPolicyIsGood reads the policy of docs/policies.md.
+func TestTheDocumentsPolicyIsGood(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/policies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(doc), "```json\n")
+	text, _, _ = strings.Cut(text, "```")
+	p, err := accessjson.DecodePolicy([]byte(text))
+	if err != nil || p.Ticket == nil || !p.Ticket.NotByRequestor {
+		t.Errorf("%+v, %v", p.Ticket, err)
+	}
+	if !valid(t, schema(t, accessjson.PolicySchema()), text) {
+		t.Error("the schema refuses it")
 	}
 }
 
