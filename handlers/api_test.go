@@ -134,3 +134,19 @@ func TestBodiesThatAreNotTaken(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlyWhoMayReadEverythingLearnsTheCauseOfARefusal(t *testing.T) {
+	id := access.NewRequestID(bob.Sender(), "1")
+	rec := access.Record{ID: id, Outcome: access.Refused, Refusal: &access.Refusal{Reason: "not_permitted"}, Cause: "no policy stands there"}
+	for _, c := range []struct {
+		role  access.Role
+		shown bool
+	}{{access.RoleRequest, false}, {access.RoleRequestForOthers, false}, {access.RoleReadAll, true}, {access.RoleAdminister, true}} {
+		by := bob
+		by.Roles = []access.Role{c.role}
+		w := call(t, &fake{caller: by, rec: rec}, "GET", "/api/access-requests/"+string(id), "")
+		if w.Code != http.StatusOK || strings.Contains(w.Body.String(), rec.Cause) != c.shown {
+			t.Errorf("%s: %d %s", c.role, w.Code, w.Body)
+		}
+	}
+}

@@ -183,7 +183,10 @@ type Record struct {
 	Outcome   Outcome   `json:"outcome"`
 	DecidedAt time.Time `json:"decidedAt"`
 	Refusal   *Refusal  `json:"refusal,omitempty"`
-	Grants    []Grant   `json:"grants,omitempty"`
+	// Cause says of a refusal what its requestor must not learn: whether a machine
+	// has a policy, by what a condition failed. It is for who may read everything.
+	Cause  string  `json:"cause,omitempty"`
+	Grants []Grant `json:"grants,omitempty"`
 }
 
 // Start is when its grants begin: at its start if it has one, else when it was

@@ -23,6 +23,8 @@ type RequestView struct {
 	ExtendedBy      access.RequestID `json:"extendedBy,omitempty"`
 	VirtualMachines []VMView         `json:"virtualMachines,omitempty"`
 	Refusal         *access.Refusal  `json:"refusal,omitempty"`
+	// Cause is the record's, for who may read everything; View leaves it out.
+	Cause string `json:"cause,omitempty"`
 }
 
 // VMView is one machine of a request.

@@ -33,6 +33,10 @@ func TestAConditionIsJudgedByTheMachineAsItIs(t *testing.T) {
 	w.azure.Machines[vm] = machine("unique-1")
 	_, err = w.desk.Request(t.Context(), ben, wants("3", bob, time.Hour))
 	wantReason(t, err, access.PermissionDenied, "condition_failed_closed")
+	rec3, _, err := w.store.Find(t.Context(), access.NewRequestID(ben.Sender(), "3"))
+	if err != nil || !contains(rec3.Cause, "no such key: env") || contains(rec3.Refusal.Message, "env") {
+		t.Errorf("%+v, %v", rec3, err)
+	}
 	w.deliver()
 	w.expectOpen(bob, 0)
 	w.expectStatus(rec, access.Initiated, "") // what is open stays

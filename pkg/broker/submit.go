@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
@@ -179,6 +180,9 @@ func decided(rec access.Record, grants []access.Grant, err error) access.Record 
 	}
 	refusal := access.RefusalOf(err)
 	rec.Outcome, rec.Refusal, rec.Grants = access.Refused, &refusal, nil
+	if e := access.AsError(err); e.Code == access.PermissionDenied && e.Err != nil {
+		rec.Cause = e.Err.Error()
+	}
 	return rec
 }
 
@@ -200,8 +204,8 @@ func (s *Submitter) grants(ctx context.Context, rec access.Record, now time.Time
 		return nil, err
 	}
 	verdict := policy.Judge(rec.Request, policies, tickets, limits, rec.DecidedAt)
-	if err := verdict.Error(); err != nil {
-		return nil, err
+	if decision, refused := verdict.Refused(); refused {
+		return nil, refusedBy(decision)
 	}
 	// Only who may ask for the VM gets here, so its existence is theirs to know, and
 	// so is what a condition says of it.
@@ -224,7 +228,7 @@ func (s *Submitter) grants(ctx context.Context, rec access.Record, now time.Time
 	}
 	decision := verdict.Decide(ctx, known)
 	if !decision.Allowed() {
-		return nil, decision.Error()
+		return nil, refusedBy(decision)
 	}
 	var grants []access.Grant
 	for i, g := range decision.Granted {
@@ -252,6 +256,16 @@ func (s *Submitter) grants(ctx context.Context, rec access.Record, now time.Time
 		return nil, pathRefused(violations)
 	}
 	return grants, nil
+}
+
+// refusedBy is the decision's error, with what only the record is to tell as its
+// cause.
+func refusedBy(d policy.Decision) error {
+	e := d.Error()
+	if len(d.Internal) > 0 {
+		e.Err = errors.New(strings.Join(d.Internal, "; "))
+	}
+	return e
 }
 
 func pathRefused(violations []access.Violation) error {

@@ -182,13 +182,3 @@ func (v Verdict) Machines() (out []access.ResourceID) {
 	}
 	return out
 }
-
-// Conditional names those of them whose policy has a condition.
-func (v Verdict) Conditional() (out []access.ResourceID) {
-	for i, g := range v.granted {
-		if v.under[i].Condition != "" && !slices.Contains(out, g.Request.VM) {
-			out = append(out, g.Request.VM)
-		}
-	}
-	return out
-}

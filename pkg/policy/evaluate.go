@@ -64,7 +64,7 @@ func (d Decision) Error() *access.Error {
 // grants nothing.
 type Facts struct {
 	Tickets Tickets
-	// Machines are those of Conditional.
+	// Machines are those that a condition is about.
 	Machines map[access.ResourceID]Machine
 }
 
@@ -84,9 +84,9 @@ type Verdict struct {
 	begin   time.Time
 }
 
-// Error is that of the decision where the request is refused already; nil where
-// Decide has to decide.
-func (v Verdict) Error() *access.Error { return v.refused.Error() }
+// Refused gives the decision where the request is refused already; where it is
+// not, Decide has to decide.
+func (v Verdict) Refused() (Decision, bool) { return v.refused, !v.refused.Allowed() }
 
 // Decide looks at the conditions, one after the other, and decides. A machine that
 // is missing is no reason for a refusal unless a condition is about it.
