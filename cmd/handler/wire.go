@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/portcullis-access/portcullis/handlers"
 	"github.com/portcullis-access/portcullis/handlers/portal"
+	"github.com/portcullis-access/portcullis/pkg/accessjson"
 	"github.com/portcullis-access/portcullis/pkg/azure/network"
 	"github.com/portcullis-access/portcullis/pkg/azure/servicebus"
 	"github.com/portcullis-access/portcullis/pkg/azure/tables"
@@ -122,6 +123,7 @@ func wireAPI(cfg config.Config, p parts, c core) (http.Handler, error) {
 	}
 	policies, err := broker.NewPolicyDesk(broker.PolicyPorts{
 		Policies: p.store, Grants: desk, Events: p.store, Clock: p.clock, Token: uuid.NewString, Baselines: c.enabler.Plan, Ensure: c.enabler.Ensure,
+		Document: accessjson.EncodePolicy,
 	})
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -180,8 +181,8 @@ func closeLegsAs(ctx context.Context, ledger Ledger, writer LegWriter, prompts P
 
 func legEvent(kind access.EventKind, l access.Leg, at time.Time) access.Event {
 	detail := map[string]string{
-		"vm": string(l.VM), "nsg": string(l.NSG), "source": access.FormatPrefix(l.Source),
-		"endTimeUtc": l.EndTime.UTC().Format(time.RFC3339),
+		"vm": string(l.VM), "nsg": string(l.NSG), "port": port(l.Port, l.Protocol), "source": access.FormatPrefix(l.Source),
+		"grant": strconv.Itoa(l.Grant), "endTimeUtc": l.EndTime.UTC().Format(time.RFC3339),
 	}
 	if l.Reason != "" {
 		detail["statusReason"] = string(l.Reason)
