@@ -1,7 +1,9 @@
 package access
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -61,3 +63,16 @@ type Event struct {
 
 // ID names the event within its subject.
 func (e Event) ID() string { return fmt.Sprintf("%s-%s", e.Kind, e.Key) }
+
+// inOneMoment is the order of what has one time: cause before effect.
+var inOneMoment = []EventKind{
+	EventDeadLettered, EventTicket, EventRequested, EventRefused, EventExtended, EventStarted, EventNotStarted, EventOpened,
+	EventRevoked, EventOverdue, EventDrift, EventClosing, EventRuleRemoved, EventClosed, EventFailed,
+}
+
+// CompareEvents orders the events of one subject: by their time, in one moment
+// cause before effect, and then by their IDs, so that everybody finds the same
+// order.
+func CompareEvents(a, b Event) int {
+	return cmp.Or(a.At.Compare(b.At), cmp.Compare(slices.Index(inOneMoment, a.Kind), slices.Index(inOneMoment, b.Kind)), cmp.Compare(a.ID(), b.ID()))
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -148,12 +149,15 @@ func (f AuditFilter) query() (JournalQuery, error) {
 		return q, badToken()
 	}
 	mark, err := base64.RawURLEncoding.DecodeString(f.Token)
-	if err != nil || strings.ContainsFunc(string(mark), func(r rune) bool { return r < ' ' || r > '~' }) {
+	if err != nil || f.Token != "" && f.Subject == "" && !markPattern.Match(mark) {
 		return q, badToken()
 	}
 	q.After = string(mark)
 	return q, nil
 }
+
+// markPattern is how a mark of the journal begins: with a time.
+var markPattern = regexp.MustCompile(`^[0-9]{19}-[\x20-\x7e]+$`)
 
 func badToken() error {
 	return access.Errorf(access.InvalidArgument, "continuation_token_invalid", "the continuation token is none of ours: begin again without it")

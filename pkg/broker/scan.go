@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
@@ -23,6 +24,7 @@ type ScanPorts struct {
 	Baselines     Baselines
 	Machines      Machines
 	Prompts       Prompts
+	Events        Events
 	Clock         Clock
 	Token         func() string
 	Log           *slog.Logger
@@ -42,7 +44,7 @@ type Scanner struct {
 // NewScanner makes a Scanner; every port and at least one subscription are required.
 func NewScanner(p ScanPorts, rules nsg.Settings) (*Scanner, error) {
 	if len(p.Subscriptions) == 0 || p.Lister == nil || p.Groups == nil || p.Heads == nil || p.Ledger == nil || p.Legs == nil || p.Baselines == nil || p.Ensure == nil ||
-		p.Machines == nil || p.Prompts == nil || p.Clock == nil || p.Token == nil || p.Log == nil {
+		p.Machines == nil || p.Prompts == nil || p.Events == nil || p.Clock == nil || p.Token == nil || p.Log == nil {
 		return nil, errors.New("broker: a port of the scanner is missing")
 	}
 	closer, err := NewCloser(p.Groups, rules)
@@ -58,8 +60,9 @@ func NewScanner(p ScanPorts, rules nsg.Settings) (*Scanner, error) {
 func (s *Scanner) Scan(ctx context.Context) error {
 	heads, ledgerErr := s.Heads.All(ctx)
 	known := map[access.ResourceID]bool{}
+	before := map[access.ResourceID]Head{}
 	for _, h := range heads {
-		known[h.NSG] = true
+		known[h.NSG], before[h.NSG] = true, h
 	}
 	err := ledgerErr
 	for _, sub := range s.Subscriptions {
@@ -76,7 +79,7 @@ func (s *Scanner) Scan(ctx context.Context) error {
 				continue
 			}
 			delete(known, g.ID)
-			if e := s.group(ctx, g); e != nil {
+			if e := s.group(ctx, g, before[g.ID]); e != nil {
 				err = errors.Join(err, fmt.Errorf("scanning %s: %w", g.ID, e))
 			}
 		}
@@ -90,7 +93,8 @@ func (s *Scanner) Scan(ctx context.Context) error {
 	return err
 }
 
-func (s *Scanner) group(ctx context.Context, g nsg.Group) error {
+// group looks at one NSG. before is its head as it was before the NSG was read.
+func (s *Scanner) group(ctx context.Context, g nsg.Group, before Head) error {
 	now := s.Clock().UTC()
 	legs, rows, err := s.Baselines.Partition(ctx, g.ID)
 	if err != nil {
@@ -108,7 +112,47 @@ func (s *Scanner) group(ctx context.Context, g nsg.Group) error {
 		return nil
 	}
 	s.Log.WarnContext(ctx, "drift", "nsg", g.ID, "change", len(plan.Put), "remove", plan.Remove, "orphans", len(plan.Orphans))
-	return s.ask(ctx, g.ID, now)
+	after, unread := s.Ledger.Head(ctx, g.ID)
+	if err := s.ask(ctx, g.ID, now); err != nil {
+		return err
+	}
+	// Nothing was under way when the NSG was listed, and nothing was asked for since.
+	if unread != nil || len(plan.Opening) > 0 || after.Wanted != before.Wanted || !settled(before, now) {
+		return nil
+	}
+	return s.Events.Append(ctx, []access.Event{driftEvent(g.ID, plan, now)})
+}
+
+// settled says whether nothing was to be done on the NSG: what differs then is
+// somebody else's doing, and no work of ours under way.
+func settled(h Head, now time.Time) bool {
+	return h.Wanted == h.Done && (h.DueAt.IsZero() || h.DueAt.After(now))
+}
+
+// mostTold bounds how many rules an event names.
+const mostTold = 100
+
+func driftEvent(on access.ResourceID, plan nsg.Plan, now time.Time) access.Event {
+	names := func(rules []nsg.Rule) (out []string) {
+		for _, r := range rules {
+			out = append(out, r.Name)
+		}
+		return out
+	}
+	var closing []string
+	for _, l := range plan.Closing {
+		closing = append(closing, l.Key()+" "+string(l.Reason))
+	}
+	detail := map[string]string{"nsg": string(on)}
+	for name, list := range map[string][]string{"put": names(plan.Put), "removed": plan.Remove, "orphans": names(plan.Orphans), "closing": closing} {
+		if more := len(list) - mostTold; more > 0 {
+			list = append(slices.Clone(list[:mostTold]), fmt.Sprintf("and %d more", more))
+		}
+		if len(list) > 0 {
+			detail[name] = strings.Join(list, ", ")
+		}
+	}
+	return access.Event{Subject: string(on), Kind: access.EventDrift, At: now, Actor: "portcullis", Key: now.UTC().Format(time.RFC3339), Detail: detail}
 }
 
 // targets closes the live legs whose VM is no longer what they were granted for.

@@ -25,8 +25,10 @@ const (
 // SweepPorts are what Sweep needs.
 type SweepPorts struct {
 	Heads   Heads
+	Ledger  Ledger
 	Pending PendingRequests
 	Prompts Prompts
+	Events  Events
 	Clock   Clock
 	Log     *slog.Logger
 	// Resume completes a request that was cut off: a Submitter's Resume.
@@ -38,6 +40,8 @@ type SweepPorts struct {
 	Lockdown func(context.Context) error
 	// Reconcile does an NSG at once: a Reconciler's Reconcile.
 	Reconcile func(context.Context, access.ResourceID, time.Time) error
+	// Publish sends the events that were not sent: a Publisher's PublishDue.
+	Publish func(context.Context) error
 }
 
 // Sweeper closes what is overdue and finishes what was cut off.
@@ -45,7 +49,8 @@ type Sweeper struct{ SweepPorts }
 
 // NewSweeper makes a Sweeper; every port is required.
 func NewSweeper(p SweepPorts) (*Sweeper, error) {
-	if p.Heads == nil || p.Pending == nil || p.Prompts == nil || p.Clock == nil || p.Log == nil || p.Resume == nil || p.Starts == nil || p.Start == nil || p.Lockdown == nil || p.Reconcile == nil {
+	if p.Heads == nil || p.Ledger == nil || p.Pending == nil || p.Prompts == nil || p.Events == nil || p.Clock == nil || p.Log == nil || p.Resume == nil ||
+		p.Starts == nil || p.Start == nil || p.Lockdown == nil || p.Reconcile == nil || p.Publish == nil {
 		return nil, errors.New("broker: a port of the sweeper is missing")
 	}
 	return &Sweeper{p}, nil
@@ -57,11 +62,13 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, sweepDeadline)
 	defer cancel()
 	now := s.Clock().UTC()
-	// Closes first: they must not wait for a request that cannot be finished.
-	return errors.Join(s.due(ctx, now), s.Lockdown(ctx), s.starts(ctx, now), s.unfinished(ctx, now))
+	// Closes first: they must not wait for a request that cannot be finished, nor
+	// for an event.
+	heads, err := s.due(ctx, now)
+	return errors.Join(err, s.Lockdown(ctx), s.starts(ctx, now), s.unfinished(ctx, now), s.overdue(ctx, heads, now), s.Publish(ctx))
 }
 
-func (s *Sweeper) due(ctx context.Context, now time.Time) error {
+func (s *Sweeper) due(ctx context.Context, now time.Time) ([]Head, error) {
 	heads, err := s.Heads.Due(ctx, now) // what was found counts, whatever else failed
 	var g errgroup.Group
 	g.SetLimit(sweepAtOnce)
@@ -72,7 +79,44 @@ func (s *Sweeper) due(ctx context.Context, now time.Time) error {
 			return nil
 		})
 	}
-	return errors.Join(err, g.Wait(), errors.Join(errs...))
+	return heads, errors.Join(err, g.Wait(), errors.Join(errs...))
+}
+
+// overdue records the legs that should have been closed and are still there,
+// each one once, after everything was done about them.
+func (s *Sweeper) overdue(ctx context.Context, heads []Head, now time.Time) (err error) {
+	for _, h := range heads {
+		if h.Trouble == "" && now.Sub(h.DueAt) < overdueAfter {
+			continue
+		}
+		legs, e := s.Ledger.Legs(ctx, h.NSG)
+		var events []access.Event
+		for _, l := range legs {
+			if over := closeTime(l); now.Sub(over) >= overdueAfter {
+				event := legEvent(access.EventOverdue, l, now)
+				event.Detail["overdueSince"] = over.UTC().Format(time.RFC3339)
+				if h.Trouble != "" {
+					event.Detail["trouble"] = h.Trouble
+				}
+				events = append(events, event)
+			}
+		}
+		if len(events) > 0 {
+			e = errors.Join(e, s.Events.Append(ctx, events))
+		}
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("recording what is overdue on %s: %w", h.NSG, e))
+		}
+	}
+	return err
+}
+
+// closeTime is when the leg's door was to be shut.
+func closeTime(l access.Leg) time.Time {
+	if l.State == access.LegClosing && l.ClosingAt.Before(l.EndTime) {
+		return l.ClosingAt
+	}
+	return l.EndTime
 }
 
 func (s *Sweeper) one(ctx context.Context, h Head, now time.Time) error {

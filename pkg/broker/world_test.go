@@ -40,6 +40,7 @@ type world struct {
 	store  *brokertest.Store
 	azure  *brokertest.Azure
 	bus    *brokertest.Bus
+	topic  *brokertest.Topic
 
 	submitter  *broker.Submitter
 	reconciler *broker.Reconciler
@@ -49,6 +50,7 @@ type world struct {
 	lockdown   *broker.LockdownDesk
 	enabler    *broker.Enabler
 	viewer     *broker.Viewer
+	publisher  *broker.Publisher
 	customers  map[access.ResourceID][]nsg.Rule
 }
 
@@ -57,7 +59,7 @@ func newWorld(t *testing.T) *world {
 	f := &brokertest.Faults{}
 	w := &world{
 		t: t, now: time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC), faults: f, store: brokertest.NewStore(f), azure: brokertest.NewAzure(f),
-		bus: &brokertest.Bus{Faults: f}, customers: map[access.ResourceID][]nsg.Rule{},
+		bus: &brokertest.Bus{Faults: f}, topic: &brokertest.Topic{Faults: f}, customers: map[access.ResourceID][]nsg.Rule{},
 	}
 	for _, id := range []access.ResourceID{onWeb, onNIC} {
 		w.azure.Edit(id, func(g *nsg.Group) {
@@ -74,6 +76,7 @@ func newWorld(t *testing.T) *world {
 		Ports: []policy.Port{{Number: 22, Protocol: access.TCP, Sources: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}, MaxDuration: 3 * time.Hour}},
 	}}
 	clock := func() time.Time { return w.now }
+	w.store.Clock = clock
 	var n atomic.Int64
 	token := func() string { return fmt.Sprint("token-", n.Add(1)) }
 	log := slog.New(slog.DiscardHandler)
@@ -97,9 +100,12 @@ func newWorld(t *testing.T) *world {
 		Lockdowns: w.store, Heads: w.store, Ledger: w.store, Legs: w.store, Prompts: w.bus, History: w.store, Clock: clock, Token: token,
 	})
 	must()
+	w.publisher, err = broker.NewPublisher(broker.PublishPorts{Notices: w.store, Seals: w.store, Journal: w.store, Topic: w.topic, Clock: clock, Log: log})
+	must()
 	w.sweeper, err = broker.NewSweeper(broker.SweepPorts{
 		Starts: w.store, Start: w.submitter.Start, Lockdown: w.lockdown.Tell,
-		Heads: w.store, Pending: w.store, Prompts: w.bus, Clock: clock, Log: log, Resume: w.submitter.Resume, Reconcile: w.reconciler.Reconcile,
+		Heads: w.store, Ledger: w.store, Pending: w.store, Prompts: w.bus, Events: w.store, Clock: clock, Log: log, Resume: w.submitter.Resume, Reconcile: w.reconciler.Reconcile,
+		Publish: w.publisher.PublishDue,
 	})
 	must()
 	w.enabler, err = broker.NewEnabler(broker.EnablePorts{
@@ -109,7 +115,7 @@ func newWorld(t *testing.T) *world {
 	must()
 	w.scanner, err = broker.NewScanner(broker.ScanPorts{
 		Subscriptions: []string{vm.Subscription()}, Lister: w.azure, Groups: w.azure, Heads: w.store, Ledger: w.store, Legs: w.store, Baselines: w.store, Machines: w.azure,
-		Prompts: w.bus, Clock: clock, Token: token, Log: log, Ensure: w.enabler.Ensure,
+		Prompts: w.bus, Events: w.store, Clock: clock, Token: token, Log: log, Ensure: w.enabler.Ensure,
 	}, rules)
 	must()
 	w.viewer, err = broker.NewViewer(w.store, w.store, w.store, clock)

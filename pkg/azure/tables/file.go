@@ -12,8 +12,8 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/access"
 )
 
-// The keys of a request's rows. "event-" sorts before all others, so that a file
-// is one range: leg-…, next-…, request, revoked-…, start.
+// The keys of a request's rows. Those of its chain, "chain-" and "event-", sort
+// before all others, so that a file is one range: leg-…, next-…, request, revoked-…, start.
 const (
 	keyNext    = "next-"
 	keyRevoked = "revoked-"
@@ -146,7 +146,7 @@ func (s *Store) DecideStart(ctx context.Context, st access.Start, events []acces
 	if err != nil {
 		return st, err
 	}
-	err = submit(ctx, s.requests, actions)
+	err = s.noted(ctx, events, func() error { return submit(ctx, s.requests, actions) })
 	if access.ReasonOf(err) != "row_changed" {
 		return st, err
 	}
@@ -214,7 +214,7 @@ func (s *Store) SetLockdown(ctx context.Context, l access.Lockdown, events []acc
 	if err != nil {
 		return err
 	}
-	err = submit(ctx, s.requests, actions)
+	err = s.noted(ctx, events, func() error { return submit(ctx, s.requests, actions) })
 	if access.CodeOf(err) == access.NotFound {
 		return access.Wrap(err, access.Aborted, "row_changed", "the lockdown has changed")
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
@@ -42,7 +41,7 @@ func (s *Store) Keep(ctx context.Context, rec access.Record, events []access.Eve
 	if err != nil {
 		return access.Record{}, err
 	}
-	err = submit(ctx, s.requests, actions)
+	err = s.noted(ctx, events, func() error { return submit(ctx, s.requests, actions) })
 	if access.ReasonOf(err) != "row_changed" {
 		return rec, err
 	}
@@ -125,16 +124,8 @@ func legsOf(rows []row) ([]access.Leg, error) {
 	return out, nil
 }
 
-// subject is the partition of an event: a request's id, or an NSG's hash.
-func subject(of string) string {
-	if strings.HasPrefix(of, "/") {
-		return "nsg-" + hash(of)
-	}
-	return of
-}
-
 func eventRow(e access.Event) (row, error) {
-	r, err := newRow(subject(e.Subject), "event-"+hash(e.ID())[:32], e)
+	r, err := newRow(subject(e.Subject), keyEvent+hash(e.ID())[:32], e)
 	if err != nil {
 		return nil, err
 	}
@@ -145,21 +136,23 @@ func eventRow(e access.Event) (row, error) {
 
 // Append implements broker.Events.
 func (s *Store) Append(ctx context.Context, events []access.Event) error {
-	for _, e := range events {
-		r, err := eventRow(e)
-		if err != nil {
-			return err
+	return s.noted(ctx, events, func() error {
+		for _, e := range events {
+			r, err := eventRow(e)
+			if err != nil {
+				return err
+			}
+			if _, err := insert(ctx, s.requests, r); err != nil {
+				return err
+			}
 		}
-		if _, err := insert(ctx, s.requests, r); err != nil {
-			return err
-		}
-	}
-	return nil
+		return nil
+	})
 }
 
-// EventsOf gives the events of a request or an NSG, in the order they happened.
+// EventsOf gives the events of a subject, in the order they happened.
 func (s *Store) EventsOf(ctx context.Context, of string) ([]access.Event, error) {
-	rows, err := query(ctx, s.requests, under(subject(of), "event-"))
+	rows, err := query(ctx, s.requests, under(subject(of), keyEvent))
 	if err != nil {
 		return nil, err
 	}
@@ -171,6 +164,6 @@ func (s *Store) EventsOf(ctx context.Context, of string) ([]access.Event, error)
 		}
 		out = append(out, e)
 	}
-	slices.SortStableFunc(out, func(a, b access.Event) int { return a.At.Compare(b.At) })
+	slices.SortFunc(out, access.CompareEvents)
 	return out, nil
 }

@@ -1,9 +1,11 @@
 // Package tables keeps the record in Table Storage, over aztables.
 //
 // Tables: policies (a partition per subscription), requests (a partition per
-// request or NSG: the record, ended legs, events; and one for the lockdown), pending
-// (what Submit has not finished, and what is to be started), nsgs (a partition per
-// NSG: its head and its live legs), index (requests by name, by VM and by day).
+// request or NSG: the record, ended legs, events and their seals; and one for the
+// lockdown), pending (what Submit has not finished, what is to be started, and whose
+// events are to be sent), nsgs (a partition per NSG: its head and its live legs),
+// index (requests by name, by VM and by day), journal (events by the day on which
+// they were sealed).
 package tables
 
 import (
@@ -36,8 +38,9 @@ const (
 
 // Store implements the broker's store ports. It is safe for concurrent use.
 type Store struct {
-	service                                 *aztables.ServiceClient
-	policies, requests, pending, nsg, index *aztables.Client
+	service                                          *aztables.ServiceClient
+	policies, requests, pending, nsg, index, journal *aztables.Client
+	told                                             func(subject string)
 }
 
 // New makes a Store over the table service.
@@ -48,18 +51,22 @@ func New(service *aztables.ServiceClient) (*Store, error) {
 	return &Store{
 		service: service, policies: service.NewClient("policies"), requests: service.NewClient("requests"),
 		pending: service.NewClient("pending"), nsg: service.NewClient("nsgs"), index: service.NewClient("index"),
+		journal: service.NewClient("journal"),
 	}, nil
 }
 
 // Init creates the tables that are missing.
 func (s *Store) Init(ctx context.Context) error {
-	for _, name := range []string{"policies", "requests", "pending", "nsgs", "index"} {
+	for _, name := range []string{"policies", "requests", "pending", "nsgs", "index", "journal"} {
 		if _, err := s.service.CreateTable(ctx, name, nil); err != nil && !is(err, "TableAlreadyExists") {
 			return failure(err, "creating the table "+name)
 		}
 	}
 	return nil
 }
+
+// plain is what may be a key as it is.
+var plain = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 // hash makes a key of what may hold characters that no key may.
 func hash(s string) string {

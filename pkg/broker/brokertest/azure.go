@@ -168,6 +168,7 @@ type Bus struct {
 	mu       sync.Mutex
 	prompts  []Prompted
 	starts   []StartPrompted
+	subjects []string
 	Rejected []broker.Rejection
 }
 

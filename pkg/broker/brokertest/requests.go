@@ -81,6 +81,9 @@ func (s *Store) DueStarts(_ context.Context, now time.Time) (out []access.Reques
 
 // DecideStart implements broker.Starts.
 func (s *Store) DecideStart(_ context.Context, st access.Start, events []access.Event) (stored access.Start, err error) {
+	if err := s.note(events); err != nil {
+		return stored, err
+	}
 	err = s.do(func() error {
 		if _, ok := s.starts[st.Request]; !ok {
 			s.starts[st.Request] = st
@@ -176,6 +179,9 @@ func (s *Store) Lockdown(context.Context) (l access.Lockdown, err error) {
 
 // SetLockdown implements broker.Lockdowns.
 func (s *Store) SetLockdown(_ context.Context, l access.Lockdown, events []access.Event) error {
+	if err := s.note(events); err != nil {
+		return err
+	}
 	return s.do(func() error {
 		if s.lockdown.ETag != l.ETag {
 			return access.Errorf(access.Aborted, "row_changed", "the lockdown has changed")
@@ -185,20 +191,6 @@ func (s *Store) SetLockdown(_ context.Context, l access.Lockdown, events []acces
 		s.append(events)
 		return nil
 	})
-}
-
-// EventsOf implements broker.History.
-func (s *Store) EventsOf(_ context.Context, subject string) (out []access.Event, err error) {
-	err = s.do(func() error {
-		for _, k := range slices.Sorted(maps.Keys(s.events)) {
-			if s.events[k].Subject == subject {
-				out = append(out, s.events[k])
-			}
-		}
-		slices.SortStableFunc(out, func(a, b access.Event) int { return a.At.Compare(b.At) })
-		return nil
-	})
-	return out, err
 }
 
 // PromptStart implements broker.StartPrompts.

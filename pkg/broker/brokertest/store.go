@@ -83,6 +83,9 @@ type Store struct {
 	extended map[access.RequestID][]access.RequestID
 	index    map[string]map[string]indexRow
 	lockdown access.Lockdown
+	chains   chains
+	// Clock is the store's own; the system's unless it is set.
+	Clock func() time.Time
 	// Down makes every call fail.
 	Down bool
 }
@@ -96,6 +99,7 @@ func NewStore(f *Faults) *Store {
 		rows: map[access.ResourceID]map[string]access.Baseline{}, starts: map[access.RequestID]access.Start{},
 		planned: map[access.RequestID]time.Time{}, revoked: map[access.RequestID][]access.Revocation{},
 		extended: map[access.RequestID][]access.RequestID{}, index: map[string]map[string]indexRow{},
+		chains: newChains(), Clock: now,
 	}
 }
 
@@ -143,6 +147,9 @@ func (s *Store) Begin(_ context.Context, rec access.Record) (stored access.Recor
 
 // Keep implements broker.Requests.
 func (s *Store) Keep(_ context.Context, rec access.Record, events []access.Event) (stored access.Record, err error) {
+	if err := s.note(events); err != nil {
+		return stored, err
+	}
 	err = s.do(func() error {
 		if _, ok := s.records[rec.ID]; !ok {
 			s.records[rec.ID] = rec
@@ -325,6 +332,9 @@ func (s *Store) append(events []access.Event) {
 
 // Append implements broker.Events.
 func (s *Store) Append(_ context.Context, events []access.Event) error {
+	if err := s.note(events); err != nil {
+		return err
+	}
 	return s.do(func() error { s.append(events); return nil })
 }
 
