@@ -28,6 +28,7 @@ type APIParts struct {
 	Machines   Machines
 	Policies   Policies
 	Lockdowns  Lockdowns
+	Audits     Audits
 	Identities Identities
 	Log        *slog.Logger
 }
@@ -43,7 +44,7 @@ type AccessAPI struct {
 
 // NewAccessAPI makes the API.
 func NewAccessAPI(p APIParts) (*AccessAPI, error) {
-	if p.Desk == nil || p.Changes == nil || p.Machines == nil || p.Policies == nil || p.Lockdowns == nil || p.Identities == nil || p.Log == nil {
+	if p.Desk == nil || p.Changes == nil || p.Machines == nil || p.Policies == nil || p.Lockdowns == nil || p.Audits == nil || p.Identities == nil || p.Log == nil {
 		return nil, errors.New("handlers: the access API lacks a part")
 	}
 	return newAPI(p)
@@ -56,6 +57,7 @@ func newAPI(p APIParts) (*AccessAPI, error) {
 	a.machineRoutes()
 	a.lockdownRoutes()
 	a.policyRoutes()
+	a.auditRoutes()
 	a.document("/api/openapi.json", "application/json", openAPI)
 	a.document("/api/schemas/access-request", "application/schema+json", func() (json.RawMessage, error) { return accessjson.RequestSchema(), nil })
 	a.document("/api/schemas/access-policy", "application/schema+json", func() (json.RawMessage, error) { return accessjson.PolicySchema(), nil })

@@ -57,11 +57,16 @@ func wire(cfg config.Config, p parts) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	anchor, err := anchoring(cfg, p.store, p.clock)
+	if err != nil {
+		return nil, err
+	}
 	return customhandler.New(map[string]customhandler.Function{
 		"RequestAccess": request.Handle,
 		"ReconcileNsg":  handlers.ReconcileNsg(c.reconciler.Reconcile),
 		"Sweep":         handlers.Timer(c.sweeper.Sweep),
 		"Scan":          handlers.Timer(c.scanner.Scan),
+		"Anchor":        handlers.Timer(anchor),
 		"DeadRequest":   handlers.DeadRequest(c.dead),
 		"DeadReconcile": handlers.DeadReconcile(c.dead),
 	}, page.Before(handlers.SameOrigin(api)), p.log)
@@ -135,7 +140,11 @@ func wireAPI(cfg config.Config, p parts, c core) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	audits, err := broker.NewAuditDesk(p.store, p.store)
+	if err != nil {
+		return nil, err
+	}
 	return handlers.NewAccessAPI(handlers.APIParts{
-		Desk: desk, Changes: desk, Machines: machines, Policies: policies, Lockdowns: c.lockdown, Identities: p.verifier, Log: p.log,
+		Audits: audits, Desk: desk, Changes: desk, Machines: machines, Policies: policies, Lockdowns: c.lockdown, Identities: p.verifier, Log: p.log,
 	})
 }

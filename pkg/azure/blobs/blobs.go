@@ -13,8 +13,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -45,16 +43,6 @@ func New(client *container.Client) (*Container, error) {
 		return nil, errors.New("blobs: a client is required")
 	}
 	return &Container{client}, nil
-}
-
-// CheckURL refuses what is not the https URL of a container: a token is sent
-// there. A signature in it would be a secret in a setting.
-func CheckURL(s string) error {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return errors.New("it is not the https URL of a blob container, such as https://account.blob.core.windows.net/anchors")
-	}
-	return nil
 }
 
 // AddAnchor implements broker.Anchors.

@@ -2,7 +2,6 @@ package blobs_test
 
 import (
 	"encoding/base64"
-	"fmt"
 	"net/http/httptest"
 	"slices"
 	"testing"
@@ -118,16 +117,5 @@ func TestWhatIsNotWellIsSaid(t *testing.T) {
 	}
 	if _, err := gone.Anchor(t.Context(), noon); access.ReasonOf(err) != "container_missing" {
 		t.Errorf("%v", err)
-	}
-}
-
-func TestTheURLOfAContainer(t *testing.T) {
-	for url, good := range map[string]bool{
-		"https://a.blob.core.windows.net/anchors": true, "https://127.0.0.1:1/acc/anchors": true, "http://a/anchors": false, "https://a": false, "https://a/": false,
-		"https://a/anchors?sig=x": false, "https://u:p@a/anchors": false, "a/anchors": false, "": false,
-	} {
-		if err := blobs.CheckURL(url); (err == nil) != good {
-			t.Errorf("%q: %v", url, fmt.Sprint(err))
-		}
 	}
 }
