@@ -115,13 +115,16 @@ func (a *AuditCheck) Check(ctx context.Context, q CheckQuery) (AuditReport, erro
 	if c.q.From.Before(firstTime) {
 		c.q.From = firstTime
 	}
-	if c.q.To.IsZero() || c.q.To.After(c.started) {
-		c.q.To = c.started
+	if c.q.To.IsZero() || c.q.To.After(lastTime) {
+		c.q.To = lastTime
 	}
 	if !c.q.From.Before(c.q.To) {
 		return AuditReport{}, access.Errorf(access.InvalidArgument, "time_range_invalid", "from is not before to")
 	}
-	c.report = AuditReport{From: q.From, To: c.q.To, Subject: q.Subject, Findings: []audit.Finding{}}
+	c.report = AuditReport{From: q.From, To: c.started, Subject: q.Subject, Findings: []audit.Finding{}}
+	if c.q.To.Before(c.started) {
+		c.report.To = c.q.To
+	}
 	if a.Anchors != nil {
 		if err := c.readAnchors(ctx); err != nil {
 			return AuditReport{}, err
