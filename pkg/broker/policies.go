@@ -248,41 +248,39 @@ func baselineAsItIs(p policy.AccessPolicy, all []policy.AccessPolicy) *bool {
 	return &shuts
 }
 
-// event tells a change, with the whole policy before and after it. One that is
-// being removed stands for nothing.
 func (d *PolicyDesk) event(kind access.EventKind, by access.Caller, p, before policy.AccessPolicy) (access.Event, error) {
-	now := d.Clock().UTC()
+	return PolicyEvent(kind, by, p, before, d.Document, d.Clock(), d.Token())
+}
+
+// PolicyEvent tells a change, with the whole policy before and after it: one that
+// is being removed stands for nothing. The token tells apart changes of one moment.
+func PolicyEvent(kind access.EventKind, by access.Caller, p, before policy.AccessPolicy, document func(policy.AccessPolicy) ([]byte, error),
+	now time.Time, token string) (access.Event, error) {
+	now = now.UTC()
 	shuts := "false"
 	if p.Shuts() {
 		shuts = "true"
 	}
 	e := access.Event{
-		Subject: string(p.Scope), Kind: kind, At: now, Actor: by.Name, Key: now.Format(time.RFC3339Nano) + "-" + d.Token(),
+		Subject: string(p.Scope), Kind: kind, At: now, Actor: by.Name, Key: now.Format(time.RFC3339Nano) + "-" + token,
 		Detail: map[string]string{"scope": string(p.Scope), "beforeVersion": before.Version, "baseline": shuts, "actorObjectId": by.ObjectID},
 	}
-	var err error
-	if e.Detail["before"], err = d.document(before); err != nil {
-		return e, err
+	for name, p := range map[string]policy.AccessPolicy{"before": before, "after": p} {
+		if p.Scope == "" || p.Disabled {
+			continue
+		}
+		data, err := document(p)
+		if err != nil {
+			return e, err
+		}
+		var b bytes.Buffer
+		if err := json.Compact(&b, data); err != nil {
+			return e, err
+		}
+		if b.Len() > maxPolicyDocument {
+			return e, access.Errorf(access.InvalidArgument, "policy_too_large", "the policy has %d bytes; %d are allowed", b.Len(), maxPolicyDocument)
+		}
+		e.Detail[name] = b.String()
 	}
-	e.Detail["after"], err = d.document(p)
-	return e, err
-}
-
-// document gives a policy in JSON without white space; "" for none.
-func (d *PolicyDesk) document(p policy.AccessPolicy) (string, error) {
-	if p.Scope == "" || p.Disabled {
-		return "", nil
-	}
-	data, err := d.Document(p)
-	if err != nil {
-		return "", err
-	}
-	var b bytes.Buffer
-	if err := json.Compact(&b, data); err != nil {
-		return "", err
-	}
-	if b.Len() > maxPolicyDocument {
-		return "", access.Errorf(access.InvalidArgument, "policy_too_large", "the policy has %d bytes; %d are allowed", b.Len(), maxPolicyDocument)
-	}
-	return b.String(), nil
+	return e, nil
 }
