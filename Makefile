@@ -6,7 +6,7 @@ APP      := dist/app
 CC_FOUND := $(shell command -v gcc || command -v clang)
 RACE     := $(if $(CC_FOUND),-race)
 
-.PHONY: all build stage demo run bench test conformance vet clean
+.PHONY: all build stage package package-check demo run bench test conformance vet lint image clean
 
 all: build stage
 
@@ -20,6 +20,20 @@ stage: build
 	@cp host.json $(APP)/
 	@cp $(BIN)/handler $(APP)/handler
 	@cp -R functions/* $(APP)/
+
+# What is deployed: dist/portcullis.zip, for linux/amd64, with a list of what is
+# in it (portcullis.cdx.json). The same sources make the same bytes.
+package:
+	@$(GO) run ./build/pack
+	@sha256sum dist/portcullis.zip 2>/dev/null || shasum -a 256 dist/portcullis.zip
+
+# The package again, in another folder, to the byte; and the local host runs it.
+package-check:
+	$(GO) test -count=1 -v ./test/package
+
+# The function app as an image, for Container Apps and Kubernetes.
+image:
+	docker build -t portcullis .
 
 demo: stage
 	@$(BIN)/demo
@@ -45,10 +59,14 @@ conformance: stage
 	$(GO) run ./test/conformance/azurite
 	$(GO) run ./test/conformance/javascript
 	$(GO) run ./test/conformance/azservicebus
+	PORTCULLIS_TEST_CLIENTS=1 $(GO) test -count=1 -v -run 'Clients' ./test/e2e
 
 vet:
-	@test -z "$$(gofmt -l cmd handlers internal pkg test)" || { gofmt -l cmd handlers internal pkg test; echo "gofmt would change the files above"; exit 1; }
+	@test -z "$(gofmt -l build cmd docs handlers internal pkg test)" || { gofmt -l build cmd docs handlers internal pkg test; echo "gofmt would change the files above"; exit 1; }
 	$(GO) vet ./...
+
+lint: vet
+	$(GO) tool staticcheck ./...
 
 clean:
 	rm -rf $(BIN) dist .local

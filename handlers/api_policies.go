@@ -49,18 +49,6 @@ func policyScope(r *http.Request) (access.ResourceID, error) {
 	return access.ParseScope(id)
 }
 
-// policyAddress is where the policy of a scope is found.
-func policyAddress(scope access.ResourceID) string {
-	at := "/api/policies/subscriptions/" + scope.Subscription()
-	if g := scope.ResourceGroup(); g != "" {
-		at += "/resourceGroups/" + g
-		if scope.Parent() != "" && strings.Contains(string(scope), "/virtualmachines/") {
-			at += "/virtualMachines/" + scope.Name()
-		}
-	}
-	return at
-}
-
 func etag(version string) string { return `"` + version + `"` }
 
 func (a *AccessAPI) listPolicies(r *http.Request, by access.Caller) (answer, error) {
@@ -155,8 +143,9 @@ func changeOptions(r *http.Request) (broker.ChangeOptions, error) {
 	match, none := r.Header.Values("If-Match"), r.Header.Values("If-None-Match")
 	switch {
 	case len(match) == 1 && len(none) == 0:
-		v, ok := strings.CutPrefix(match[0], `"`)
-		if v, ok = strings.CutSuffix(v, `"`); !ok || v == "" || strings.ContainsAny(v, `",*`) {
+		v, opens := strings.CutPrefix(match[0], `"`)
+		v, closes := strings.CutSuffix(v, `"`)
+		if !opens || !closes || v == "" || strings.ContainsAny(v, `",*`) {
 			return o, access.Errorf(access.InvalidArgument, "if_match_invalid", "If-Match takes the one ETag that the policy was read with")
 		}
 		o.Version = v

@@ -112,6 +112,7 @@ func TestAPolicyIsChangedByItsVersionAlone(t *testing.T) {
 		{nil, 428, ""},
 		{[]string{"If-Match", "*"}, 400, ""},
 		{[]string{"If-Match", "v1"}, 400, ""},
+		{[]string{"If-Match", `v1"`}, 400, ""},
 		{[]string{"If-Match", `W/"v1"`}, 400, ""},
 		{[]string{"If-Match", `"v1", "v2"`}, 400, ""},
 		{[]string{"If-Match", `"v1"`, "If-Match", `"v2"`}, 428, ""},

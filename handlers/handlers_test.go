@@ -28,6 +28,7 @@ type fake struct {
 	rejected  []broker.Rejection
 	retried   []int
 	retriedAt []time.Time
+	again     []broker.RequestMessage
 	rec       access.Record
 	by        access.Caller
 	asks      []broker.Ask
@@ -58,8 +59,9 @@ func (f *fake) Reject(_ context.Context, r broker.Rejection) error {
 	return nil
 }
 
-func (f *fake) Retry(_ context.Context, _ string, _ []byte, attempts int, at time.Time) error {
-	f.retried, f.retriedAt = append(f.retried, attempts), append(f.retriedAt, at)
+func (f *fake) Retry(_ context.Context, m broker.RequestMessage, at time.Time) error {
+	f.again = append(f.again, m)
+	f.retried, f.retriedAt = append(f.retried, m.Attempts), append(f.retriedAt, at)
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/accessevent"
 	"github.com/portcullis-access/portcullis/pkg/accessjson"
 	"github.com/portcullis-access/portcullis/pkg/broker"
 	"github.com/portcullis-access/portcullis/pkg/customhandler"
@@ -38,7 +39,8 @@ func QueueSender() access.Sender {
 	return access.Sender{Channel: access.ChannelQueue, Principal: "access-requests"}
 }
 
-// RequestAccess handles the request messages of other systems.
+// RequestAccess handles the request messages of other systems, plain or as
+// CloudEvents.
 type RequestAccess struct {
 	requests    Requests
 	outbox      broker.Outbox
@@ -63,8 +65,7 @@ func (h *RequestAccess) Handle(ctx context.Context, in customhandler.Invocation)
 		h.start(ctx, name, in)
 		return nil
 	}
-	hash := accessjson.Hash(in.Data)
-	req, err := queueRequest(in, hash)
+	req, hash, err := queueRequest(in)
 	var id access.RequestID
 	if err != nil {
 		var unrecorded error
@@ -103,26 +104,37 @@ func (h *RequestAccess) start(ctx context.Context, name string, in customhandler
 	}
 }
 
-func queueRequest(in customhandler.Invocation, hash string) (access.Request, error) {
-	m, err := accessjson.DecodeRequest(in.Data)
+// queueRequest reads the request of a message, and gives the hash of what it says.
+// Of a CloudEvent that is its data: the envelope is the sender's affair.
+func queueRequest(in customhandler.Invocation) (req access.Request, hash string, err error) {
+	body, id := in.Data, in.MessageID()
+	event, is, err := accessevent.DecodeRequest(in.ContentType(), in.Properties(), in.Data)
+	if is && err == nil {
+		body, id = event.Data, event.ClientID
+	}
+	hash = accessjson.Hash(body)
 	if err != nil {
-		return access.Request{}, err
+		return req, hash, err
+	}
+	m, err := accessjson.DecodeRequest(body)
+	if err != nil {
+		return req, hash, err
 	}
 	if m.Requestor == "" {
 		const message = "requestor is missing: a message on the queue names who the access is for"
-		return access.Request{}, &access.Error{Code: access.InvalidArgument, Reason: "requestor_missing", Message: message,
+		return req, hash, &access.Error{Code: access.InvalidArgument, Reason: "requestor_missing", Message: message,
 			Violations: []access.Violation{{Path: "requestor", Reason: "requestor_missing", Message: message}}}
 	}
 	if m.ID == "" {
-		m.ID = in.MessageID()
+		m.ID = id
 	}
 	if m.ID == "" {
-		return access.Request{}, access.Errorf(access.InvalidArgument, "id_missing", "neither the message nor its body has an id")
+		return req, hash, access.Errorf(access.InvalidArgument, "id_missing", "neither the message nor its body has an id")
 	}
 	return access.Request{
 		ClientID: m.ID, Requestor: access.Requestor{Name: m.Requestor, Asserted: true}, RequestedBy: QueueSender(),
 		Justification: m.Justification, Ticket: m.Ticket, Ports: m.Ports, StartTime: m.StartTime, BodyHash: hash,
-	}, nil
+	}, hash, nil
 }
 
 // later sends the message again, delayed; once it was tried often enough it is
@@ -137,7 +149,10 @@ func (h *RequestAccess) later(ctx context.Context, in customhandler.Invocation, 
 		return cause
 	}
 	delay := max(min(access.AsError(cause).RetryAfter, mostAskedFor), min(firstDelay<<min(attempts-1, 10), longestDelay))
-	if err := h.outbox.Retry(ctx, in.MessageID(), in.Data, attempts, h.clock().Add(delay)); err != nil {
+	again := broker.RequestMessage{
+		ID: in.MessageID(), Body: in.Data, ContentType: in.ContentType(), Properties: accessevent.Properties(in.Properties()), Attempts: attempts,
+	}
+	if err := h.outbox.Retry(ctx, again, h.clock().Add(delay)); err != nil {
 		return errors.Join(cause, err)
 	}
 	h.log.WarnContext(ctx, "put off", "messageId", in.MessageID(), "attempts", attempts, "delay", delay, "error", cause)

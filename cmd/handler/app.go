@@ -15,8 +15,8 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/identity"
 )
 
-// The queues, as infra/entities.json makes them.
-var queues = servicebus.Queues{Requests: "access-requests", Reconcile: "nsg-reconcile", Rejected: "access-rejected"}
+// The queues and the topic, as infra/entities.json makes them.
+var queues = servicebus.Queues{Requests: "access-requests", Reconcile: "nsg-reconcile", Rejected: "access-rejected", EventOutbox: "event-outbox", Events: "access-events"}
 
 // App is the wired handler.
 type App struct {
@@ -49,6 +49,12 @@ func NewApp(ctx context.Context, cfg config.Config, clock broker.Clock, log *slo
 	if err != nil {
 		return nil, err
 	}
+	prompter, err := broker.NewEventPrompter(sender, log)
+	if err != nil {
+		return nil, err
+	}
+	go prompter.Run(ctx)
+	store = store.Telling(prompter.Ask)
 	root, err := wire(cfg, parts{store, sender, azure, verifier, clock, log})
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/portcullis-access/portcullis/handlers"
 	"github.com/portcullis-access/portcullis/handlers/portal"
+	"github.com/portcullis-access/portcullis/pkg/accessevent"
 	"github.com/portcullis-access/portcullis/pkg/accessjson"
 	"github.com/portcullis-access/portcullis/pkg/azure/network"
 	"github.com/portcullis-access/portcullis/pkg/azure/servicebus"
@@ -36,6 +37,7 @@ type core struct {
 	sweeper    *broker.Sweeper
 	scanner    *broker.Scanner
 	dead       *broker.DeadLetters
+	publisher  *broker.Publisher
 }
 
 // wire puts the handler together: queues and timers are functions, the rest is
@@ -69,6 +71,7 @@ func wire(cfg config.Config, p parts) (http.Handler, error) {
 		"Anchor":        handlers.Timer(anchor),
 		"DeadRequest":   handlers.DeadRequest(c.dead),
 		"DeadReconcile": handlers.DeadReconcile(c.dead),
+		"PublishEvents": handlers.PublishEvents(c.publisher.Publish, p.log),
 	}, page.Before(handlers.SameOrigin(api)), p.log)
 }
 
@@ -99,15 +102,20 @@ func wireCore(cfg config.Config, p parts) (c core, err error) {
 	}, cfg.Rules); err != nil {
 		return c, err
 	}
+	if c.publisher, err = broker.NewPublisher(broker.PublishPorts{
+		Notices: p.store, Seals: p.store, Journal: p.store, Topic: p.sender.EventTopic(accessevent.NewEncoder(cfg.Rules.Installation)), Clock: p.clock, Log: p.log,
+	}); err != nil {
+		return c, err
+	}
 	if c.sweeper, err = broker.NewSweeper(broker.SweepPorts{
-		Heads: p.store, Pending: p.store, Prompts: p.sender, Clock: p.clock, Log: p.log, Resume: c.submitter.Resume, Reconcile: c.reconciler.Reconcile,
+		Heads: p.store, Ledger: p.store, Pending: p.store, Prompts: p.sender, Events: p.store, Clock: p.clock, Log: p.log, Publish: c.publisher.PublishDue, Resume: c.submitter.Resume, Reconcile: c.reconciler.Reconcile,
 		Starts: p.store, Start: c.submitter.Start, Lockdown: c.lockdown.Tell,
 	}); err != nil {
 		return c, err
 	}
 	if c.scanner, err = broker.NewScanner(broker.ScanPorts{
 		Subscriptions: cfg.Subscriptions, Lister: p.azure, Groups: p.azure, Heads: p.store, Ledger: p.store, Legs: p.store, Baselines: p.store,
-		Ensure: c.enabler.Ensure, Machines: p.azure, Prompts: p.sender, Clock: p.clock, Token: uuid.NewString, Log: p.log,
+		Ensure: c.enabler.Ensure, Machines: p.azure, Prompts: p.sender, Events: p.store, Clock: p.clock, Token: uuid.NewString, Log: p.log,
 	}, cfg.Rules); err != nil {
 		return c, err
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/portcullis-access/portcullis/internal/appzip"
 	"github.com/portcullis-access/portcullis/pkg/localazure"
 	"github.com/spf13/cobra"
 )
@@ -35,7 +36,7 @@ func runCommand() *cobra.Command {
 		RunE:  func(c *cobra.Command, _ []string) error { return run(c.Context(), o, c.OutOrStdout()) },
 	}
 	f := c.Flags()
-	f.StringVar(&o.app, "app", "dist/app", "the staged function app")
+	f.StringVar(&o.app, "app", "dist/app", "the staged function app, or the package of one: a .zip")
 	f.StringVar(&o.dir, "dir", ".local", "where the local CA, the environment file and the log are kept")
 	f.StringVar(&o.envFile, "env-file", "", "where to write what a client needs (default: <dir>/env)")
 	f.StringVar(&o.topology, "topology", "docs/examples/topology.json", "the machines and networks there are")
@@ -81,12 +82,17 @@ func run(ctx context.Context, o runOptions, out io.Writer) error {
 		return err
 	}
 	defer log.Close()
+	app, remove, err := unpacked(o.app)
+	if err != nil {
+		return err
+	}
+	defer remove()
 	ports := localazure.DefaultPorts()
 	if o.freePorts {
 		ports = localazure.Ports{}
 	}
 	stack, err := localazure.Start(ctx, localazure.Config{
-		Dir: o.dir, AppRoot: o.app, Topology: topology, Entities: entities, Ports: ports,
+		Dir: o.dir, AppRoot: app, Topology: topology, Entities: entities, Ports: ports,
 		OperationLatency: o.latency, ClientAddress: client, Settings: settings, Stdout: log,
 		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
@@ -98,6 +104,24 @@ func run(ctx context.Context, o runOptions, out io.Writer) error {
 		return err
 	}
 	return stack.Close()
+}
+
+// unpacked gives the folder of an app, which is a temporary one where the app is
+// a package, and what removes that.
+func unpacked(app string) (dir string, remove func(), err error) {
+	if !strings.EqualFold(filepath.Ext(app), ".zip") {
+		return app, func() {}, nil
+	}
+	if dir, err = os.MkdirTemp("", "portcullis-app-"); err != nil {
+		return "", nil, err
+	}
+	// What cannot be removed is the system's to clean up.
+	remove = func() { _ = os.RemoveAll(dir) }
+	if err := appzip.Extract(app, dir); err != nil {
+		remove()
+		return "", nil, err
+	}
+	return dir, remove, nil
 }
 
 func serve(ctx context.Context, o runOptions, stack *localazure.Stack, out io.Writer) error {

@@ -75,9 +75,15 @@ func TestWhatPeopleSee(t *testing.T) {
 			f.edit("/api/audit/chains?subject="+id1, "203.0.113.7", "198.51.100.1")
 			delete(f.has, "GET /api/audit/chains?subject="+id2)
 		}},
-		"lockdown":      {args: "lockdown"},
-		"lockdown-on":   {args: "lockdown --yes --reason laptop"},
-		"lockdown-lift": {args: "lockdown --lift", stdin: "yes\n"},
+		"import-defender":      {args: "import defender -f ../../pkg/defender/testdata/export.json --requestor alice@contoso.com"},
+		"import-defender-json": {args: "import defender -f ../../pkg/defender/testdata/export.json -o json"},
+		"import-defender-apply": {args: "import defender -f ../../pkg/defender/testdata/export.json --requestor alice@contoso.com --apply --plan", set: func(f *fake) {
+			f.on("PUT "+policyAt("/virtualMachines/web-1"), ok(nothingJSON))
+		}},
+		"import-defender-none": {args: "import defender"},
+		"lockdown":             {args: "lockdown"},
+		"lockdown-on":          {args: "lockdown --yes --reason laptop"},
+		"lockdown-lift":        {args: "lockdown --lift", stdin: "yes\n"},
 		"not-signed-in": {args: "vms", set: func(f *fake) {
 			f.on("GET /api/machines", problem(401, "unauthenticated", "token_expired", "the token has expired"))
 		}},

@@ -152,7 +152,10 @@ func (s *shell) newRequest(ctx context.Context, api *client.Client, a asking) (c
 }
 
 // read reads a file of bounded size; "-" is standard input.
-func (s *shell) read(file string) ([]byte, error) {
+func (s *shell) read(file string) ([]byte, error) { return s.readMost(file, accessjson.MaxBody) }
+
+// readMost reads a file, or standard input, of at most so many bytes.
+func (s *shell) readMost(file string, most int) ([]byte, error) {
 	in := s.in
 	if file != "-" {
 		f, err := os.Open(file)
@@ -162,9 +165,9 @@ func (s *shell) read(file string) ([]byte, error) {
 		defer func() { _ = f.Close() }() // it was only read
 		in = f
 	}
-	data, err := io.ReadAll(io.LimitReader(in, accessjson.MaxBody+1))
-	if err == nil && len(data) > accessjson.MaxBody {
-		err = usagef("%s has more than %d bytes", file, accessjson.MaxBody)
+	data, err := io.ReadAll(io.LimitReader(in, int64(most)+1))
+	if err == nil && len(data) > most {
+		err = usagef("%s has more than %d bytes", file, most)
 	}
 	return data, err
 }

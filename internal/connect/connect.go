@@ -19,6 +19,7 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/config"
 
 	"github.com/portcullis-access/portcullis/pkg/azure/blobs"
+	"github.com/portcullis-access/portcullis/pkg/azure/defender"
 	"github.com/portcullis-access/portcullis/pkg/azure/network"
 	"github.com/portcullis-access/portcullis/pkg/azure/tables"
 )
@@ -85,11 +86,25 @@ func Network(c config.Config, like config.Connection, clock broker.Clock) (*netw
 	if err != nil {
 		return nil, err
 	}
-	var o arm.ClientOptions
+	o := resourceManager(c)
+	return network.New(cred, &o, clock)
+}
+
+// Defender connects to Defender for Cloud as whoever is signed in.
+func Defender(c config.Config) (*defender.Reader, error) {
+	cred, err := Credential(config.Connection{})
+	if err != nil {
+		return nil, err
+	}
+	return defender.New(cred, resourceManager(c))
+}
+
+// resourceManager is the cloud of the settings.
+func resourceManager(c config.Config) (o arm.ClientOptions) {
 	o.Cloud = cloud.Configuration{Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
 		cloud.ResourceManager: {Endpoint: c.ARMEndpoint, Audience: c.ARMAudience},
 	}}
-	return network.New(cred, &o, clock)
+	return o
 }
 
 // UserToken gives tokens for an application, by its id URI, from where its user

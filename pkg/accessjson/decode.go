@@ -16,10 +16,7 @@ const maxDepth = 16
 // decode reads a document strictly: unknown and duplicate members, another
 // case, nulls, invalid UTF-8, trailing data and deep nesting are refused.
 func decode(data []byte, most int, into any) error {
-	if len(data) > most {
-		return access.Errorf(access.InvalidArgument, "body_too_large", "the message has %d bytes; %d are allowed", len(data), most)
-	}
-	if err := checkShape(data); err != nil {
+	if err := checkObject(data, most); err != nil {
 		return err
 	}
 	err := json.Unmarshal(data, into, json.RejectUnknownMembers(true), json.MatchCaseInsensitiveNames(false))
@@ -34,6 +31,18 @@ func decode(data []byte, most int, into any) error {
 		return fault(where, "type_invalid", "%s has a value of the wrong type", orMessage(where))
 	}
 	return fault("", "not_json", "the message is not valid JSON")
+}
+
+// CheckObject refuses what is not one JSON object of at most MaxBody bytes, and
+// in it what no document of ours may have: a member twice, a null, invalid UTF-8,
+// deep nesting.
+func CheckObject(data []byte) error { return checkObject(data, MaxBody) }
+
+func checkObject(data []byte, most int) error {
+	if len(data) > most {
+		return access.Errorf(access.InvalidArgument, "body_too_large", "the message has %d bytes; %d are allowed", len(data), most)
+	}
+	return checkShape(data)
 }
 
 // checkShape walks the tokens once, before anything is decoded.

@@ -142,7 +142,8 @@ type Heads interface {
 	All(ctx context.Context) ([]Head, error)
 }
 
-// Events writes the append-only event rows.
+// Events writes the append-only event rows. Here and wherever else events are
+// written, a notice of their subject is written before them (see Notices).
 type Events interface {
 	// Append writes the events; one that exists stays as it is and is no error.
 	Append(ctx context.Context, events []access.Event) error
@@ -246,11 +247,21 @@ const MaxExcerpt = 32 << 10
 // is sent again counts the attempts made at it.
 const AttemptsProperty = "portcullis-attempts"
 
+// RequestMessage is a message on access-requests that is to be tried again.
+type RequestMessage struct {
+	ID   string
+	Body []byte
+	// ContentType and Properties say what the body is; "" is application/json.
+	ContentType string
+	Properties  map[string]string
+	Attempts    int // those made
+}
+
 // Outbox sends messages about requests.
 type Outbox interface {
 	// Reject sends the rejection to access-rejected.
 	Reject(ctx context.Context, r Rejection) error
-	// Retry sends a request message again, scheduled, with its id and the count
-	// of attempts made as properties.
-	Retry(ctx context.Context, messageID string, body []byte, attempts int, at time.Time) error
+	// Retry sends a request message again, scheduled, as it was, with the count of
+	// attempts made as a property besides.
+	Retry(ctx context.Context, m RequestMessage, at time.Time) error
 }

@@ -151,7 +151,9 @@ type Lockdowns interface {
 	// read is an error, and opens nothing.
 	Lockdown(ctx context.Context) (access.Lockdown, error)
 	// SetLockdown writes it under its ETag (an insert when that is empty) together
-	// with the events. Error aborted when somebody else was first.
+	// with the events. Error aborted when somebody else was first. The notice of its
+	// events (see Notice) is written before, but setting it does not fail for want of
+	// one: it is written again once Told is.
 	SetLockdown(ctx context.Context, l access.Lockdown, events []access.Event) error
 }
 

@@ -70,6 +70,7 @@ const (
 	Azure                       // subscriptions and Resource Manager
 	Identity                    // whose tokens are believed
 	Anchors                     // the container of the anchors
+	ARM                         // Resource Manager alone
 )
 
 // All is what the handler needs.
@@ -140,8 +141,10 @@ func Load(lookup func(string) (string, bool), parts Part) (Config, error) {
 	if parts&Anchors != 0 && l.text("PORTCULLIS_ANCHORS_URL") != "" {
 		c.AnchorsURL = l.container("PORTCULLIS_ANCHORS_URL")
 	}
-	if parts&Azure != 0 {
+	if parts&(Azure|ARM) != 0 {
 		c.ARMEndpoint, c.ARMAudience = l.https("ARM_ENDPOINT"), l.text("ARM_AUDIENCE")
+	}
+	if parts&Azure != 0 {
 		if c.Subscriptions = l.list("AZURE_SUBSCRIPTION_IDS"); len(c.Subscriptions) == 0 {
 			l.fault("AZURE_SUBSCRIPTION_IDS", "is missing")
 		}

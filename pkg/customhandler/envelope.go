@@ -98,9 +98,16 @@ func (in Invocation) EnqueuedTime() time.Time {
 	return time.Time{}
 }
 
+// ContentType is the message's; "" for none.
+func (in Invocation) ContentType() string { return in.text("ContentType") }
+
 // Property gives an application property of the message as text; "" for none.
-func (in Invocation) Property(name string) string {
-	for _, key := range []string{"ApplicationProperties", "UserProperties"} {
+func (in Invocation) Property(name string) string { return in.Properties()[name] }
+
+// Properties gives the application properties of the message as text.
+func (in Invocation) Properties() map[string]string {
+	out := map[string]string{}
+	for _, key := range []string{"UserProperties", "ApplicationProperties"} {
 		var all map[string]json.RawMessage
 		raw := in.metadata[key]
 		if json.Unmarshal(raw, &all) != nil {
@@ -109,16 +116,14 @@ func (in Invocation) Property(name string) string {
 				continue
 			}
 		}
-		v, ok := all[name]
-		if !ok {
-			continue
+		for name, v := range all {
+			// Only the value as a whole is encoded twice; what is in it is the sender's.
+			var s string
+			if json.Unmarshal(v, &s) != nil {
+				s = strings.TrimSpace(string(v))
+			}
+			out[name] = s
 		}
-		// Only the value as a whole is encoded twice; what is in it is the sender's.
-		var s string
-		if json.Unmarshal(v, &s) == nil {
-			return s
-		}
-		return strings.TrimSpace(string(v))
 	}
-	return ""
+	return out
 }

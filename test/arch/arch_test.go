@@ -16,6 +16,7 @@ var allowed = map[string][]string{
 	"pkg/policy":                     {"pkg/access", "pkg/expression"},
 	"pkg/nsg":                        {"pkg/access"},
 	"pkg/accessjson":                 {"pkg/access", "pkg/policy"},
+	"pkg/accessevent":                {"pkg/access", "pkg/accessjson"},
 	"pkg/expression":                 {"pkg/access"},
 	"pkg/audit":                      {"pkg/access"},
 	"pkg/ticket":                     {"pkg/access", "pkg/accessjson", "pkg/expression"},
@@ -26,15 +27,22 @@ var allowed = map[string][]string{
 	"pkg/config":                     {"pkg/access", "pkg/nsg"},
 	"pkg/client":                     {},
 	"pkg/azure/tables":               {"pkg/access", "pkg/policy", "pkg/accessjson", "pkg/audit", "pkg/ticket", "pkg/broker"},
-	"pkg/azure/servicebus":           {"pkg/access", "pkg/audit", "pkg/broker"},
+	"pkg/azure/servicebus":           {"pkg/access", "pkg/audit", "pkg/accessevent", "pkg/broker"},
 	"pkg/azure/blobs":                {"pkg/access", "pkg/broker"},
 	"pkg/azure/network":              {"pkg/access", "pkg/nsg", "pkg/broker"},
-	"handlers":                       {"pkg/access", "pkg/accessjson", "pkg/policy", "pkg/audit", "pkg/ticket", "pkg/broker", "pkg/customhandler", "pkg/identity"},
+	"pkg/defender":                   {"pkg/access", "pkg/policy"},
+	"pkg/azure/defender":             {"pkg/access", "pkg/defender"},
+	"handlers":                       {"pkg/access", "pkg/accessjson", "pkg/accessevent", "pkg/policy", "pkg/audit", "pkg/ticket", "pkg/broker", "pkg/customhandler", "pkg/identity"},
 	"handlers/portal":                {},
 	"internal/connect":               {"pkg/config", "pkg/broker", "pkg/azure/"},
 	"cmd/handler":                    {"pkg/", "handlers", "internal/connect"},
 	"cmd/portcullis":                 {"pkg/", "internal/connect"},
-	"cmd/portcullis-local":           {"pkg/localazure"},
+	"docs/examples/clients":          {},
+	"cmd/portcullis-local":           {"pkg/localazure", "internal/appzip"},
+	"internal/appzip":                {},
+	"build/pack":                     {"internal/appzip"},
+	"test/infra":                     {},
+	"test/infra/bicep":               {},
 	"test/demo":                      {"pkg/", "internal/connect"},
 	"test/bench":                     {"pkg/"},
 	"test/arch":                      {},
@@ -54,7 +62,7 @@ var allowed = map[string][]string{
 // The SDKs of Azure live at the edge alone; the domain and the client know the standard
 // library alone.
 var (
-	sdkRooms = []string{"pkg/azure/", "internal/connect", "pkg/localazure", "cmd/handler", "test/demo", "test/bench"}
+	sdkRooms = []string{"pkg/azure/", "internal/connect", "pkg/localazure", "cmd/handler", "test/demo", "test/bench", "docs/examples/clients/"}
 	pure     = []string{"pkg/access", "pkg/client"}
 )
 

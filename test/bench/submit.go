@@ -105,7 +105,7 @@ func noteSubmitter(s *local, noted *calls, age time.Duration) (*broker.Submitter
 	if err != nil {
 		return nil, nil, err
 	}
-	sender, err := servicebus.New(bus, servicebus.Queues{Requests: "access-requests", Reconcile: "nsg-reconcile", Rejected: "access-rejected"})
+	sender, err := servicebus.New(bus, servicebus.Queues{Requests: "access-requests", Reconcile: "nsg-reconcile", Rejected: "access-rejected", EventOutbox: "event-outbox", Events: "access-events"})
 	if err != nil {
 		return nil, nil, err
 	}

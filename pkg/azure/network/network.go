@@ -94,7 +94,7 @@ func (n *Network) Group(ctx context.Context, id access.ResourceID) (nsg.Group, e
 		return nsg.Group{}, err
 	}
 	var raw *http.Response
-	res, err := c.groups.Get(runtime.WithCaptureResponse(ctx, &raw), id.ResourceGroup(), id.Name(), nil)
+	res, err := c.groups.Get(policy.WithCaptureResponse(ctx, &raw), id.ResourceGroup(), id.Name(), nil)
 	if err != nil {
 		return nsg.Group{}, failure(err, "reading "+id.Name())
 	}

@@ -23,10 +23,11 @@ import (
 // give up on a broker that is gone.
 const sendTimeout = 20 * time.Second
 
-// Queues names the queues.
-type Queues struct{ Requests, Reconcile, Rejected string }
+// Queues names the queues, and the topic Events.
+type Queues struct{ Requests, Reconcile, Rejected, EventOutbox, Events string }
 
-// Sender implements the broker's Prompts and Outbox. It is safe for concurrent use.
+// Sender implements the broker's Prompts, EventPrompts and Outbox. It is safe for
+// concurrent use.
 type Sender struct {
 	client *azservicebus.Client
 	queues Queues
@@ -37,7 +38,7 @@ type Sender struct {
 
 // New makes a Sender; it connects at the first send.
 func New(client *azservicebus.Client, queues Queues) (*Sender, error) {
-	if client == nil || queues.Requests == "" || queues.Reconcile == "" || queues.Rejected == "" {
+	if client == nil || queues.Requests == "" || queues.Reconcile == "" || queues.Rejected == "" || queues.EventOutbox == "" || queues.Events == "" {
 		return nil, errors.New("servicebus: a client and the names of all queues are required")
 	}
 	return &Sender{client: client, queues: queues, senders: map[string]*azservicebus.Sender{}}, nil
@@ -65,11 +66,18 @@ func (s *Sender) Prompt(ctx context.Context, nsg access.ResourceID, at time.Time
 }
 
 // Retry implements broker.Outbox.
-func (s *Sender) Retry(ctx context.Context, messageID string, body []byte, attempts int, at time.Time) error {
-	m := message(body)
-	m.MessageID = &messageID
+func (s *Sender) Retry(ctx context.Context, r broker.RequestMessage, at time.Time) error {
+	m := message(r.Body)
+	m.MessageID = &r.ID
+	if r.ContentType != "" {
+		m.ContentType = &r.ContentType
+	}
 	m.ScheduledEnqueueTime = to.Ptr(at.UTC())
-	m.ApplicationProperties = map[string]any{broker.AttemptsProperty: int64(attempts)}
+	m.ApplicationProperties = map[string]any{}
+	for name, v := range r.Properties {
+		m.ApplicationProperties[name] = v
+	}
+	m.ApplicationProperties[broker.AttemptsProperty] = int64(r.Attempts)
 	return s.send(ctx, s.queues.Requests, m)
 }
 
@@ -114,11 +122,16 @@ func message(body []byte) *azservicebus.Message {
 }
 
 func (s *Sender) send(ctx context.Context, queue string, m *azservicebus.Message) error {
+	return s.with(ctx, queue, func(ctx context.Context, sender *azservicebus.Sender) error { return sender.SendMessage(ctx, m, nil) })
+}
+
+// with lets something be sent to a queue or topic.
+func (s *Sender) with(ctx context.Context, queue string, send func(context.Context, *azservicebus.Sender) error) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	sender, err := s.sender(queue)
 	if err == nil {
-		err = sender.SendMessage(ctx, m, nil)
+		err = send(ctx, sender)
 	}
 	if err == nil {
 		return nil

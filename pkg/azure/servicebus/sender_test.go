@@ -23,7 +23,7 @@ var (
 	_ broker.Prompts = (*servicebus.Sender)(nil)
 	_ broker.Outbox  = (*servicebus.Sender)(nil)
 
-	queues = servicebus.Queues{Requests: "access-requests", Reconcile: "nsg-reconcile", Rejected: "access-rejected"}
+	queues = servicebus.Queues{Requests: "access-requests", Reconcile: "nsg-reconcile", Rejected: "access-rejected", EventOutbox: "event-outbox", Events: "access-events"}
 )
 
 const (
@@ -187,7 +187,7 @@ func TestAScheduledCloseComesAtItsTimeAndNotBefore(t *testing.T) {
 func TestARetryKeepsItsIDAndCountsItsAttempts(t *testing.T) {
 	inWorld(t, func(w *world) {
 		at := time.Now().Add(20 * time.Second)
-		w.check(w.Retry(context.Background(), "m-1", []byte("not JSON, but all of it"), 2, at))
+		w.check(w.Retry(context.Background(), broker.RequestMessage{ID: "m-1", Body: []byte("not JSON, but all of it"), Attempts: 2}, at))
 		if c := w.counts(queues.Requests); c.Scheduled != 1 {
 			w.Errorf("%+v", c)
 		}
@@ -195,8 +195,13 @@ func TestARetryKeepsItsIDAndCountsItsAttempts(t *testing.T) {
 		if time.Now().Before(at.Add(-time.Second)) {
 			w.Errorf("%v early", time.Until(at))
 		}
-		if m.MessageID != "m-1" || string(m.Body) != "not JSON, but all of it" || fmt.Sprint(m.ApplicationProperties[broker.AttemptsProperty]) != "2" {
+		if m.MessageID != "m-1" || string(m.Body) != "not JSON, but all of it" || fmt.Sprint(m.ApplicationProperties) != "map[portcullis-attempts:2]" || *m.ContentType != "application/json" {
 			w.Errorf("%s %s %v", m.MessageID, m.Body, m.ApplicationProperties)
+		}
+		properties := map[string]string{"cloudEvents:id": "1", broker.AttemptsProperty: "forged"}
+		w.check(w.Retry(context.Background(), broker.RequestMessage{ID: "m-2", ContentType: "text/json", Properties: properties, Attempts: 3}, at))
+		if m = w.receive(queues.Requests); fmt.Sprint(m.ApplicationProperties) != "map[cloudEvents:id:1 portcullis-attempts:3]" || *m.ContentType != "text/json" {
+			w.Errorf("%v %s", m.ApplicationProperties, *m.ContentType)
 		}
 	})
 }

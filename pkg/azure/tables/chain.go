@@ -46,24 +46,31 @@ func (s *Store) Telling(tell func(subject string)) *Store {
 	return &out
 }
 
-// noted writes the notices of the events' subjects by one transaction, then lets
-// the events be written, and then tells of them. This order is what keeps an
-// event from being lost: whoever finds no notice knows that nothing is there to
-// be sent, and a writer who is cut off leaves one behind.
-func (s *Store) noted(ctx context.Context, events []access.Event, write func() error) error {
-	var subjects []string
+// note writes the notices of subjects, by one transaction for a hundred of them.
+func (s *Store) note(ctx context.Context, subjects ...string) error {
 	var actions []aztables.TransactionAction
-	for _, e := range events {
-		if slices.Contains(subjects, e.Subject) {
-			continue
-		}
-		a, err := action(aztables.TransactionTypeInsertReplace, row{"PartitionKey": unsentPartition, "RowKey": hash(e.Subject), "Subject": e.Subject, "Seen": false}, "")
+	for _, of := range subjects {
+		a, err := action(aztables.TransactionTypeInsertReplace, row{"PartitionKey": unsentPartition, "RowKey": hash(of), "Subject": of, "Seen": false}, "")
 		if err != nil {
 			return err
 		}
-		subjects, actions = append(subjects, e.Subject), append(actions, a)
+		actions = append(actions, a)
 	}
-	if err := submit(ctx, s.pending, actions); err != nil {
+	return submit(ctx, s.pending, actions)
+}
+
+// noted writes the notices of the events' subjects, then lets the events be
+// written, and then tells of them. This order is what keeps an event from being
+// lost: whoever finds no notice knows that nothing is there to be sent, and a
+// writer who is cut off leaves one behind.
+func (s *Store) noted(ctx context.Context, events []access.Event, write func() error) error {
+	var subjects []string
+	for _, e := range events {
+		if !slices.Contains(subjects, e.Subject) {
+			subjects = append(subjects, e.Subject)
+		}
+	}
+	if err := s.note(ctx, subjects...); err != nil {
 		return err
 	}
 	err := write()

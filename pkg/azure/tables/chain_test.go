@@ -1,8 +1,10 @@
 package tables_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -175,6 +177,33 @@ func TestNoEventIsThereWithoutANotice(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestALockdownWaitsForNoNotice sets one while no notice can be written, and
+// finds the notice once all were told.
+func TestALockdownWaitsForNoNotice(t *testing.T) {
+	w, ctx := newWorld(t, 1000), t.Context()
+	stop := w.intercept(func(rw http.ResponseWriter, r *http.Request) bool {
+		body, err := io.ReadAll(r.Body)
+		check(t, err)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if unsent := bytes.Contains(body, []byte("unsent")); unsent {
+			refuse(rw, http.StatusForbidden, "AuthorizationFailure")
+			return true
+		}
+		return false
+	})
+	check(t, w.SetLockdown(ctx, access.Lockdown{Active: true, Reason: "x"}, []access.Event{event("lockdown", "1", at)}))
+	l, err := w.Lockdown(ctx)
+	if check(t, err); !l.Active {
+		t.Fatal("not locked down")
+	}
+	l.Told = true
+	wantCode(t, w.SetLockdown(ctx, l, nil), access.Unavailable, "azure_permission")
+	stop()
+	check(t, w.SetLockdown(ctx, l, nil))
+	_, err = w.Notice(ctx, "lockdown")
+	check(t, err)
 }
 
 func TestANoticeIsMarkedAndDroppedAsItWasRead(t *testing.T) {

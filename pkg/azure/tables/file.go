@@ -214,7 +214,15 @@ func (s *Store) SetLockdown(ctx context.Context, l access.Lockdown, events []acc
 	if err != nil {
 		return err
 	}
-	err = s.noted(ctx, events, func() error { return submit(ctx, s.requests, actions) })
+	// Shutting every door must not wait for a notice. Should it be missing, it is
+	// written with what follows: that all were told, or that the lockdown is lifted.
+	if err := s.note(ctx, lockdownPartition); err != nil && (!l.Active || l.Told) {
+		return err
+	}
+	err = submit(ctx, s.requests, actions)
+	if err == nil && s.told != nil {
+		s.told(lockdownPartition)
+	}
 	if access.CodeOf(err) == access.NotFound {
 		return access.Wrap(err, access.Aborted, "row_changed", "the lockdown has changed")
 	}

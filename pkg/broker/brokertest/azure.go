@@ -210,6 +210,6 @@ func (b *Bus) Reject(_ context.Context, r broker.Rejection) error {
 }
 
 // Retry implements broker.Outbox.
-func (b *Bus) Retry(context.Context, string, []byte, int, time.Time) error {
+func (b *Bus) Retry(context.Context, broker.RequestMessage, time.Time) error {
 	return b.Do(func() error { return nil })
 }

@@ -15,10 +15,6 @@ func whole(rules ...string) string {
 	return `{"location":"westeurope","tags":{"owner":"net"},"properties":{"flushConnection":true,"securityRules":[` + strings.Join(rules, ",") + `]}}`
 }
 
-func named(name string, priority int) string {
-	return `{"name":"` + name + `",` + sshAt(priority)[1:]
-}
-
 // What the stand-in is not, it says; and it bounds what it reads. What Azure does
 // is in test/conformance/resourcemanager.
 func TestEdges(t *testing.T) {

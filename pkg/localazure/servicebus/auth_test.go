@@ -220,3 +220,24 @@ func TestIdleConnectionLivesUntilClose(t *testing.T) {
 		b.must(b.s.Close())
 	})
 }
+
+// TestARequestWithoutAReplyToIsAnswered asks as Microsoft's C library does, and
+// with it the older Python SDK.
+func TestARequestWithoutAReplyToIsAnswered(t *testing.T) {
+	in(t, func(b *broker) {
+		l, ctx := b.connect(), b.t.Context()
+		r, err := l.session.NewReceiver(ctx, "$cbs", nil)
+		b.must(err)
+		s, err := l.session.NewSender(ctx, "$cbs", nil)
+		b.must(err)
+		b.must(s.Send(ctx, &amqp.Message{
+			Properties: &amqp.MessageProperties{MessageID: uint64(0)}, Value: sign("plain", keyName, key, time.Now().Add(time.Hour)),
+			ApplicationProperties: map[string]any{"operation": "put-token", "type": "servicebus.windows.net:sastoken", "name": "sb://test/plain"},
+		}, nil))
+		reply, err := r.Receive(ctx, nil)
+		b.must(err)
+		if reply.ApplicationProperties["status-code"] != int32(202) || reply.Properties.CorrelationID != uint64(0) {
+			t.Errorf("the reply is %v %v", reply.ApplicationProperties, reply.Properties)
+		}
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/localazure/servicebus/wire"
@@ -150,12 +151,16 @@ func (c *conn) header() (string, error) {
 	return string(b[:]), err
 }
 
-// sasl lets anyone in: the tokens put to $cbs are what authenticates.
+// mechanisms are those that let a client in without a word: the tokens put to
+// $cbs are what authenticates. MSSBCBS is what Microsoft's C library asks for, and
+// with it the older Python SDK.
+var mechanisms = []wire.Symbol{"MSSBCBS", "ANONYMOUS", "EXTERNAL"}
+
 func (c *conn) sasl() error {
 	if _, err := io.WriteString(c.nc, wire.ProtocolSASL); err != nil {
 		return err
 	}
-	if err := c.writeNow(wire.TypeSASL, &wire.SASLMechanisms{Mechanisms: []wire.Symbol{"ANONYMOUS", "EXTERNAL"}}); err != nil {
+	if err := c.writeNow(wire.TypeSASL, &wire.SASLMechanisms{Mechanisms: mechanisms}); err != nil {
 		return err
 	}
 	f, err := wire.ReadFrame(c.r)
@@ -166,7 +171,7 @@ func (c *conn) sasl() error {
 	if !ok {
 		return errors.New("the peer did not choose a SASL mechanism")
 	}
-	if init.Mechanism != "ANONYMOUS" && init.Mechanism != "EXTERNAL" {
+	if !slices.Contains(mechanisms, init.Mechanism) {
 		_ = c.writeNow(wire.TypeSASL, &wire.SASLOutcome{Code: 1})
 		return errors.New("the peer chose a SASL mechanism that was not offered")
 	}

@@ -32,7 +32,7 @@ func TestSendReceiveComplete(t *testing.T) {
 		if m.DeliveryCount != 1 || m.MessageID == "" || *m.SequenceNumber != 1 {
 			t.Errorf("count %d, id %q, number %d", m.DeliveryCount, m.MessageID, *m.SequenceNumber)
 		}
-		if !m.EnqueuedTime.Equal(time.Now()) || m.LockedUntil.Sub(time.Now()) != time.Minute {
+		if !m.EnqueuedTime.Equal(time.Now()) || time.Until(*m.LockedUntil) != time.Minute {
 			t.Errorf("enqueued %s, locked until %s; now %s", m.EnqueuedTime, m.LockedUntil, time.Now())
 		}
 		b.counts("Plain", servicebus.Counts{Active: 1})

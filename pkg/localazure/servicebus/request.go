@@ -163,11 +163,25 @@ func (l *link) answer(request *amqp.Message, r reply) {
 	to.flushReplies()
 }
 
+// replyLink finds the link for the reply. A request that names none, as those of
+// Microsoft's C library do, is answered on the one link for replies of its session.
 func (l *link) replyLink(replyTo string) *link {
+	if replyTo == "" {
+		var only *link
+		for _, other := range l.ss.links {
+			if other.sender && !other.detached && other.kind == l.kind && other.node == l.node {
+				if only != nil {
+					return nil
+				}
+				only = other
+			}
+		}
+		return only
+	}
 	for _, ss := range l.ss.c.sessions {
 		for _, other := range ss.links {
 			if other.sender && !other.detached && other.kind == l.kind && other.node == l.node &&
-				replyTo != "" && (other.replyTo == replyTo || other.name == replyTo) {
+				(other.replyTo == replyTo || other.name == replyTo) {
 				return other
 			}
 		}

@@ -36,7 +36,7 @@ func TestSessionIsExclusiveAndInOrder(t *testing.T) {
 		if first.SessionID() != "one" || second.SessionID() != "two" {
 			t.Fatalf("got sessions %q and %q", first.SessionID(), second.SessionID())
 		}
-		if first.LockedUntil().Sub(time.Now()) != time.Minute {
+		if time.Until(first.LockedUntil()) != time.Minute {
 			t.Errorf("locked until %s at %s", first.LockedUntil(), time.Now())
 		}
 		_, err := b.client.AcceptSessionForQueue(b.t.Context(), "sessions", "one", nil)
@@ -154,7 +154,7 @@ func TestRenewSessionLock(t *testing.T) {
 		for range 5 {
 			time.Sleep(50 * time.Second)
 			b.must(r.RenewSessionLock(b.t.Context(), nil))
-			if d := r.LockedUntil().Sub(time.Now()); d != time.Minute {
+			if d := time.Until(r.LockedUntil()); d != time.Minute {
 				t.Errorf("locked for %s more", d)
 			}
 		}
