@@ -75,7 +75,7 @@ func (s *shell) verify(ctx context.Context, f verifyFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := s.tellReport(r, f, p.Anchors != nil); err != nil {
+	if err := s.tellAudit(r, f, p.Anchors != nil); err != nil {
 		return err
 	}
 	if n := len(r.Findings); n > 0 {
@@ -139,8 +139,8 @@ func (r apiRecord) Chain(ctx context.Context, subject string) (events []access.E
 	return events, seals, err
 }
 
-// tellReport tells what was checked and found, and what that proves.
-func (s *shell) tellReport(r broker.AuditReport, f verifyFlags, anchored bool) error {
+// tellAudit tells what was checked and found, and what that proves.
+func (s *shell) tellAudit(r broker.AuditReport, f verifyFlags, anchored bool) error {
 	proven, not := proof(r, f, anchored)
 	if s.json() {
 		data, err := json.Marshal(struct {

@@ -14,6 +14,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/admin"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 	"github.com/portcullis-access/portcullis/pkg/broker"
 	"github.com/portcullis-access/portcullis/pkg/config"
@@ -21,6 +22,8 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/azure/blobs"
 	"github.com/portcullis-access/portcullis/pkg/azure/defender"
 	"github.com/portcullis-access/portcullis/pkg/azure/network"
+	"github.com/portcullis-access/portcullis/pkg/azure/rights"
+	"github.com/portcullis-access/portcullis/pkg/azure/servicebus"
 	"github.com/portcullis-access/portcullis/pkg/azure/tables"
 )
 
@@ -46,6 +49,24 @@ func ServiceBus(c config.Connection) (*azservicebus.Client, error) {
 		return nil, err
 	}
 	return azservicebus.NewClient(c.Endpoint, cred, nil)
+}
+
+// Entities connects to the namespace's management.
+func Entities(c config.Connection) (*servicebus.Entities, error) {
+	var client *admin.Client
+	var err error
+	if c.ConnectionString != "" {
+		client, err = admin.NewClientFromConnectionString(string(c.ConnectionString), nil)
+	} else {
+		var cred azcore.TokenCredential
+		if cred, err = Credential(c); err == nil {
+			client, err = admin.NewClient(c.Endpoint, cred, nil)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connecting to Service Bus: %w", err)
+	}
+	return servicebus.NewEntities(client)
 }
 
 // Tables connects to the table service.
@@ -97,6 +118,15 @@ func Defender(c config.Config) (*defender.Reader, error) {
 		return nil, err
 	}
 	return defender.New(cred, resourceManager(c))
+}
+
+// Rights connects to Resource Manager's roles and locks as whoever is signed in.
+func Rights(c config.Config) (*rights.Reader, error) {
+	cred, err := Credential(config.Connection{})
+	if err != nil {
+		return nil, err
+	}
+	return rights.New(cred, resourceManager(c))
 }
 
 // resourceManager is the cloud of the settings.

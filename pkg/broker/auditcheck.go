@@ -25,7 +25,7 @@ const (
 
 // againAfter are the waits before what seems wrong is read again: it may have
 // been written while it was read.
-var againAfter = []time.Duration{5 * time.Second, 30 * time.Second}
+var againAfter = []time.Duration{2 * time.Second, 10 * time.Second}
 
 // CheckPorts are what AuditCheck needs. Anchors is nil where there are none to
 // hold the record against.

@@ -127,7 +127,7 @@ func isARM(x ast.Expr) bool {
 
 // toolsAlone are packages that call Resource Manager as whoever runs the tool, and
 // never as the app: what makes them is not called by the handler.
-var toolsAlone = map[string]string{"pkg/azure/defender": "Defender"}
+var toolsAlone = map[string]string{"pkg/azure/defender": "Defender", "pkg/azure/rights": "Rights"}
 
 // TestResourceManagerIsCalledInOnePlace: the role is held against that one.
 func TestResourceManagerIsCalledInOnePlace(t *testing.T) {
