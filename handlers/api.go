@@ -14,6 +14,7 @@ import (
 
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/accessjson"
+	"github.com/portcullis-access/portcullis/pkg/ticket"
 )
 
 // Identities verifies who calls.
@@ -27,6 +28,7 @@ type APIParts struct {
 	Changes    Changes
 	Machines   Machines
 	Policies   Policies
+	Sources    SourceDesk
 	Lockdowns  Lockdowns
 	Audits     Audits
 	Identities Identities
@@ -44,7 +46,7 @@ type AccessAPI struct {
 
 // NewAccessAPI makes the API.
 func NewAccessAPI(p APIParts) (*AccessAPI, error) {
-	if p.Desk == nil || p.Changes == nil || p.Machines == nil || p.Policies == nil || p.Lockdowns == nil || p.Audits == nil || p.Identities == nil || p.Log == nil {
+	if p.Desk == nil || p.Changes == nil || p.Machines == nil || p.Policies == nil || p.Sources == nil || p.Lockdowns == nil || p.Audits == nil || p.Identities == nil || p.Log == nil {
 		return nil, errors.New("handlers: the access API lacks a part")
 	}
 	return newAPI(p)
@@ -58,9 +60,11 @@ func newAPI(p APIParts) (*AccessAPI, error) {
 	a.lockdownRoutes()
 	a.policyRoutes()
 	a.auditRoutes()
+	a.sourceRoutes()
 	a.document("/api/openapi.json", "application/json", openAPI)
 	a.document("/api/schemas/access-request", "application/schema+json", func() (json.RawMessage, error) { return accessjson.RequestSchema(), nil })
 	a.document("/api/schemas/access-policy", "application/schema+json", func() (json.RawMessage, error) { return accessjson.PolicySchema(), nil })
+	a.document("/api/schemas/ticket-source", "application/schema+json", func() (json.RawMessage, error) { return ticket.SourceSchema(), nil })
 	for pattern, known := range a.methods {
 		a.routes.HandleFunc(pattern, methods(strings.Join(known, ", ")))
 	}

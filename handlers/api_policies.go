@@ -140,19 +140,25 @@ func changeOptions(r *http.Request) (broker.ChangeOptions, error) {
 			return o, access.Errorf(access.InvalidArgument, "query_invalid", "%s is true or false", name)
 		}
 	}
+	var err error
+	o.Version, err = versionOf(r, "policy")
+	return o, err
+}
+
+// versionOf reads which version of what is changed; "" for one that is new.
+func versionOf(r *http.Request, what string) (string, error) {
 	match, none := r.Header.Values("If-Match"), r.Header.Values("If-None-Match")
 	switch {
 	case len(match) == 1 && len(none) == 0:
 		v, opens := strings.CutPrefix(match[0], `"`)
 		v, closes := strings.CutSuffix(v, `"`)
 		if !opens || !closes || v == "" || strings.ContainsAny(v, `",*`) {
-			return o, access.Errorf(access.InvalidArgument, "if_match_invalid", "If-Match takes the one ETag that the policy was read with")
+			return "", access.Errorf(access.InvalidArgument, "if_match_invalid", "If-Match takes the one ETag that the %s was read with", what)
 		}
-		o.Version = v
+		return v, nil
 	case len(match) == 0 && len(none) == 1 && none[0] == "*" && r.Method == http.MethodPut:
-	default:
-		return o, access.Errorf(access.ConditionRequired, "condition_required",
-			"say what is changed: If-Match with the policy's ETag, or If-None-Match: * for one that is new")
+		return "", nil
 	}
-	return o, nil
+	return "", access.Errorf(access.ConditionRequired, "condition_required",
+		"say what is changed: If-Match with the %s's ETag, or If-None-Match: * for one that is new", what)
 }

@@ -124,7 +124,11 @@ func (a *AccessAPI) show(r *http.Request, by access.Caller) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{http.StatusOK, accessjson.View(s), nil}, nil
+	view := accessjson.View(s)
+	if by.Has(access.RoleReadAll) {
+		view.Cause = s.Record.Cause
+	}
+	return answer{http.StatusOK, view, nil}, nil
 }
 
 // list handles GET /api/access-requests.

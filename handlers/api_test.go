@@ -20,7 +20,7 @@ var (
 // keyed posts a request with the Idempotency-Keys.
 func keyed(t *testing.T, f *fake, body string, keys ...string) *httptest.ResponseRecorder {
 	t.Helper()
-	api, err := handlers.NewAccessAPI(handlers.APIParts{Desk: deskFake{f}, Changes: deskFake{f}, Machines: nomachines{}, Policies: nopolicies{}, Lockdowns: nolockdowns{}, Audits: noaudits{}, Identities: f, Log: slog.New(slog.DiscardHandler)})
+	api, err := handlers.NewAccessAPI(handlers.APIParts{Desk: deskFake{f}, Changes: deskFake{f}, Machines: nomachines{}, Policies: nopolicies{}, Sources: nosources{}, Lockdowns: nolockdowns{}, Audits: noaudits{}, Identities: f, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,6 +131,22 @@ func TestBodiesThatAreNotTaken(t *testing.T) {
 	} {
 		if w := keyed(t, &fake{caller: bob}, body); w.Code != http.StatusBadRequest || problemOf(t, w).Reason != reason {
 			t.Errorf("%s: %d %s", reason, w.Code, w.Body)
+		}
+	}
+}
+
+func TestOnlyWhoMayReadEverythingLearnsTheCauseOfARefusal(t *testing.T) {
+	id := access.NewRequestID(bob.Sender(), "1")
+	rec := access.Record{ID: id, Outcome: access.Refused, Refusal: &access.Refusal{Reason: "not_permitted"}, Cause: "no policy stands there"}
+	for _, c := range []struct {
+		role  access.Role
+		shown bool
+	}{{access.RoleRequest, false}, {access.RoleRequestForOthers, false}, {access.RoleReadAll, true}, {access.RoleAdminister, true}} {
+		by := bob
+		by.Roles = []access.Role{c.role}
+		w := call(t, &fake{caller: by, rec: rec}, "GET", "/api/access-requests/"+string(id), "")
+		if w.Code != http.StatusOK || strings.Contains(w.Body.String(), rec.Cause) != c.shown {
+			t.Errorf("%s: %d %s", c.role, w.Code, w.Body)
 		}
 	}
 }

@@ -121,7 +121,7 @@ func TestWaitsBetweenAttemptsDoubleWithinBounds(t *testing.T) {
 		{"-7", 0, 5 * time.Second}, {`"x"`, 0, 5 * time.Second},
 	} {
 		f := &fake{err: &access.Error{Code: access.ResourceExhausted, Reason: "throttled", RetryAfter: c.asked}}
-		h, err := handlers.NewRequestAccess(f, f, func() time.Time { return now }, 100, slog.New(slog.DiscardHandler))
+		h, err := handlers.NewRequestAccess(f, f, f, func() time.Time { return now }, 100, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -42,6 +42,7 @@ type fake struct {
 	prompted  []access.ResourceID
 	started   []string
 	startErr  error
+	worked    []string
 }
 
 func (f *fake) Submit(_ context.Context, r access.Request) (access.Record, error) {
@@ -67,6 +68,11 @@ func (f *fake) Retry(_ context.Context, m broker.RequestMessage, at time.Time) e
 
 func (f *fake) Start(_ context.Context, id access.RequestID, enqueued time.Time) error {
 	f.started = append(f.started, string(id)+" "+enqueued.Format(time.RFC3339))
+	return f.startErr
+}
+
+func (f *fake) Work(_ context.Context, id string) error {
+	f.worked = append(f.worked, id)
 	return f.startErr
 }
 
@@ -134,6 +140,20 @@ func TestAMessageThatNamesAStartOnlyMakesTheBrokerLook(t *testing.T) {
 	}
 }
 
+func TestAMessageThatNamesATicketsEventOnlyMakesTheBrokerLook(t *testing.T) {
+	for _, err := range []error{nil, access.Errorf(access.Unavailable, "x", "x")} {
+		f := &fake{startErr: err}
+		// The body is for people: whatever it says, no request is made of it.
+		in := messageWith(t, good, "m", map[string]any{broker.TicketEventProperty: "te-1"})
+		if err := request(t, f).Handle(t.Context(), in); err != nil {
+			t.Error(err)
+		}
+		if len(f.worked) != 1 || f.worked[0] != "te-1" || len(f.got)+len(f.malformed)+len(f.rejected)+len(f.retried)+len(f.started) != 0 {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
 func message(t *testing.T, body, id string, attempts string) customhandler.Invocation {
 	t.Helper()
 	properties := map[string]any{}
@@ -159,7 +179,7 @@ func messageWith(t *testing.T, body, id string, properties map[string]any) custo
 
 func request(t *testing.T, f *fake) *handlers.RequestAccess {
 	t.Helper()
-	h, err := handlers.NewRequestAccess(f, f, time.Now, 3, slog.New(slog.DiscardHandler))
+	h, err := handlers.NewRequestAccess(f, f, f, time.Now, 3, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +242,7 @@ func TestWhatMaySucceedLaterIsSentAgainAndInTheEndLeftToDie(t *testing.T) {
 
 func call(t *testing.T, f *fake, method, path, body string, headers ...string) *httptest.ResponseRecorder {
 	t.Helper()
-	api, err := handlers.NewAccessAPI(handlers.APIParts{Desk: deskFake{f}, Changes: deskFake{f}, Machines: nomachines{}, Policies: nopolicies{}, Lockdowns: nolockdowns{}, Audits: noaudits{}, Identities: f, Log: slog.New(slog.DiscardHandler)})
+	api, err := handlers.NewAccessAPI(handlers.APIParts{Desk: deskFake{f}, Changes: deskFake{f}, Machines: nomachines{}, Policies: nopolicies{}, Sources: nosources{}, Lockdowns: nolockdowns{}, Audits: noaudits{}, Identities: f, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"bytes"
 	_ "embed"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/portcullis-access/portcullis/pkg/accessjson"
+	"github.com/portcullis-access/portcullis/pkg/ticket"
 	"sigs.k8s.io/yaml"
 )
 
@@ -23,8 +25,10 @@ var openAPI = sync.OnceValues(func() (json.RawMessage, error) {
 	}
 	components := doc["components"].(map[string]any)
 	schemas := components["schemas"].(map[string]any)
-	for name, data := range map[string][]byte{"AccessRequestMessage": accessjson.RequestSchema(), "AccessPolicy": accessjson.PolicySchema()} {
+	for name, data := range map[string][]byte{"AccessRequestMessage": accessjson.RequestSchema(), "AccessPolicy": accessjson.PolicySchema(), "TicketSource": ticket.SourceSchema()} {
 		var schema map[string]any
+		// What a schema refers to lies elsewhere within the document.
+		data = bytes.ReplaceAll(data, []byte(`"#/$defs/`), []byte(`"#/components/schemas/`+name+`/$defs/`))
 		if err := json.Unmarshal(data, &schema); err != nil {
 			return nil, fmt.Errorf("handlers: the schema %s: %w", name, err)
 		}

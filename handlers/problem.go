@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"math"
 	"net/http"
 	"strconv"
@@ -32,31 +33,37 @@ type located struct {
 
 func (l located) Unwrap() error { return l.error }
 
-// problem answers an error. Of one that is not the caller's to mend, only its
-// code and reason are shown; the cause goes to the log.
+// problem answers an error.
 func (a *AccessAPI) problem(w http.ResponseWriter, r *http.Request, err error) {
-	e := access.AsError(err)
-	status := e.Code.HTTPStatus()
-	p := problem{
-		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: e.Message, Instance: r.URL.Path,
-		Code: e.Code, Reason: e.Reason, Violations: e.Violations,
-	}
+	p := problemFor(a.Log, w, r, err)
 	if l, ok := errors.AsType[located](err); ok {
 		p.Instance = l.at
 	}
-	if e.Code.Retryable() {
-		a.Log.ErrorContext(r.Context(), "failed", "path", r.URL.Path, "error", err)
-		p.Detail, p.Violations = "the request could not be handled now; try again", nil
-		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
-	}
-	if status == http.StatusUnauthorized {
+	if e := access.AsError(err); p.Status == http.StatusUnauthorized {
 		challenge := "Bearer"
 		if e.Reason != "token_missing" {
 			challenge += ` error="invalid_token"` // RFC 6750, section 3.1
 		}
 		w.Header().Set("WWW-Authenticate", challenge)
 	}
-	write(w, status, "application/problem+json", p)
+	write(w, p.Status, "application/problem+json", p)
+}
+
+// problemFor is the document of an error. Of one that is not the caller's to mend,
+// only its code and reason are shown; the cause goes to the log.
+func problemFor(log *slog.Logger, w http.ResponseWriter, r *http.Request, err error) problem {
+	e := access.AsError(err)
+	status := e.Code.HTTPStatus()
+	p := problem{
+		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: e.Message, Instance: r.URL.Path,
+		Code: e.Code, Reason: e.Reason, Violations: e.Violations,
+	}
+	if e.Code.Retryable() {
+		log.ErrorContext(r.Context(), "failed", "path", r.URL.Path, "error", err)
+		p.Detail, p.Violations = "the request could not be handled now; try again", nil
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds())))))
+	}
+	return p
 }
 
 func write(w http.ResponseWriter, status int, contentType string, body any) {

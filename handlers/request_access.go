@@ -33,6 +33,11 @@ type Requests interface {
 	Start(ctx context.Context, id access.RequestID, enqueued time.Time) error
 }
 
+// TicketWork works the events of tickets: a broker.TicketDesk.
+type TicketWork interface {
+	Work(ctx context.Context, id string) error
+}
+
 // QueueSender is who a message on access-requests comes from, as far as
 // anybody can tell.
 func QueueSender() access.Sender {
@@ -43,6 +48,7 @@ func QueueSender() access.Sender {
 // CloudEvents.
 type RequestAccess struct {
 	requests    Requests
+	tickets     TicketWork
 	outbox      broker.Outbox
 	clock       broker.Clock
 	maxAttempts int
@@ -50,11 +56,11 @@ type RequestAccess struct {
 }
 
 // NewRequestAccess makes the function; a message is tried maxAttempts times.
-func NewRequestAccess(requests Requests, outbox broker.Outbox, clock broker.Clock, maxAttempts int, log *slog.Logger) (*RequestAccess, error) {
-	if requests == nil || outbox == nil || clock == nil || maxAttempts < 1 || log == nil {
+func NewRequestAccess(requests Requests, tickets TicketWork, outbox broker.Outbox, clock broker.Clock, maxAttempts int, log *slog.Logger) (*RequestAccess, error) {
+	if requests == nil || tickets == nil || outbox == nil || clock == nil || maxAttempts < 1 || log == nil {
 		return nil, errors.New("handlers: RequestAccess lacks a part")
 	}
-	return &RequestAccess{requests, outbox, clock, maxAttempts, log}, nil
+	return &RequestAccess{requests, tickets, outbox, clock, maxAttempts, log}, nil
 }
 
 // Handle decides one message. A refusal is recorded, told on access-rejected
@@ -63,6 +69,10 @@ func NewRequestAccess(requests Requests, outbox broker.Outbox, clock broker.Cloc
 func (h *RequestAccess) Handle(ctx context.Context, in customhandler.Invocation) error {
 	if name := in.Property(broker.StartProperty); name != "" {
 		h.start(ctx, name, in)
+		return nil
+	}
+	if id := in.Property(broker.TicketEventProperty); id != "" {
+		h.ticket(ctx, id, in)
 		return nil
 	}
 	req, hash, err := queueRequest(in)
@@ -101,6 +111,14 @@ func (h *RequestAccess) start(ctx context.Context, name string, in customhandler
 	}
 	if err != nil {
 		h.log.WarnContext(ctx, "not started", "request", id, "messageId", in.MessageID(), "error", err)
+	}
+}
+
+// ticket works a ticket's event. What cannot be worked now is pending still, and is
+// left to Sweep, which looks every minute.
+func (h *RequestAccess) ticket(ctx context.Context, id string, in customhandler.Invocation) {
+	if err := h.tickets.Work(ctx, id); err != nil {
+		h.log.WarnContext(ctx, "a ticket's event is not worked", "messageId", in.MessageID(), "error", err)
 	}
 }
 

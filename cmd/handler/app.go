@@ -26,7 +26,7 @@ type App struct {
 
 // NewApp wires the handler and listens; nothing is asked of the network yet,
 // so that the host's first ping is answered at once.
-func NewApp(ctx context.Context, cfg config.Config, clock broker.Clock, log *slog.Logger) (*App, error) {
+func NewApp(ctx context.Context, cfg config.Config, secrets config.Secrets, clock broker.Clock, log *slog.Logger) (*App, error) {
 	store, err := connect.Tables(cfg.Tables)
 	if err != nil {
 		return nil, err
@@ -55,7 +55,7 @@ func NewApp(ctx context.Context, cfg config.Config, clock broker.Clock, log *slo
 	}
 	go prompter.Run(ctx)
 	store = store.Telling(prompter.Ask)
-	root, err := wire(cfg, parts{store, sender, azure, verifier, clock, log})
+	root, err := wire(cfg, parts{store, sender, azure, verifier, secrets, clock, log})
 	if err != nil {
 		return nil, err
 	}

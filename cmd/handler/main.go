@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"time"
+	_ "time/tzdata" // conditions name zones, and an image may have none
 
 	"github.com/portcullis-access/portcullis/pkg/config"
 	"github.com/portcullis-access/portcullis/pkg/customhandler"
@@ -16,7 +17,7 @@ func main() {
 	cfg, err := config.Load(os.LookupEnv, config.All)
 	if err == nil {
 		var app *App
-		if app, err = NewApp(context.Background(), cfg, time.Now, log); err == nil {
+		if app, err = NewApp(context.Background(), cfg, config.NewSecrets(os.LookupEnv), time.Now, log); err == nil {
 			err = app.Serve()
 		}
 	}

@@ -24,6 +24,7 @@ type parts struct {
 	sender   *servicebus.Sender
 	azure    *network.Network
 	verifier *identity.Verifier
+	secrets  config.Secrets
 	clock    broker.Clock
 	log      *slog.Logger
 }
@@ -37,6 +38,8 @@ type core struct {
 	sweeper    *broker.Sweeper
 	scanner    *broker.Scanner
 	dead       *broker.DeadLetters
+	desk       *broker.Desk
+	tickets    *broker.TicketDesk
 	publisher  *broker.Publisher
 }
 
@@ -47,11 +50,17 @@ func wire(cfg config.Config, p parts) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	request, err := handlers.NewRequestAccess(c.submitter, p.sender, p.clock, cfg.MaxAttempts, p.log)
+	request, err := handlers.NewRequestAccess(c.submitter, c.tickets, p.sender, p.clock, cfg.MaxAttempts, p.log)
 	if err != nil {
 		return nil, err
 	}
 	api, err := wireAPI(cfg, p, c)
+	if err != nil {
+		return nil, err
+	}
+	webhook, err := handlers.NewTicketWebhook(handlers.WebhookParts{
+		Sources: p.store, Tickets: c.tickets, Secrets: p.secretValues, Clock: p.clock, Log: p.log,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -72,13 +81,13 @@ func wire(cfg config.Config, p parts) (http.Handler, error) {
 		"DeadRequest":   handlers.DeadRequest(c.dead),
 		"DeadReconcile": handlers.DeadReconcile(c.dead),
 		"PublishEvents": handlers.PublishEvents(c.publisher.Publish, p.log),
-	}, page.Before(handlers.SameOrigin(api)), p.log)
+	}, webhook.Before(page.Before(handlers.SameOrigin(api))), p.log)
 }
 
 func wireCore(cfg config.Config, p parts) (c core, err error) {
 	if c.submitter, err = broker.NewSubmitter(broker.SubmitPorts{
 		Policies: p.store, Requests: p.store, Files: p.store, Marks: p.store, Index: p.store, Starts: p.store, Events: p.store, Lockdowns: p.store,
-		Ledger: p.store, Machines: p.azure, Prompts: p.sender, StartPrompts: p.sender, Clock: p.clock, Token: uuid.NewString,
+		Tickets: p.store, Ledger: p.store, Machines: p.azure, Prompts: p.sender, StartPrompts: p.sender, Clock: p.clock, Token: uuid.NewString,
 	}, broker.SubmitSettings{
 		ShortestDuration: cfg.ShortestDuration, OpenWithin: cfg.OpenWithin, SnapshotAge: cfg.SnapshotAge,
 		MaxLiveGrants: cfg.MaxLiveGrants, MaxRequestsPerHour: cfg.MaxRequestsPerHour,
@@ -86,7 +95,7 @@ func wireCore(cfg config.Config, p parts) (c core, err error) {
 		return c, err
 	}
 	if c.reconciler, err = broker.NewReconciler(broker.ReconcilePorts{
-		Ledger: p.store, Legs: p.store, Files: p.store, Policies: p.store, Lockdowns: p.store, Baselines: p.store, Events: p.store,
+		Ledger: p.store, Legs: p.store, Files: p.store, Policies: p.store, Lockdowns: p.store, Tickets: p.store, Baselines: p.store, Events: p.store,
 		Machines: p.azure, Groups: p.azure, Prompts: p.sender, Clock: p.clock, Token: uuid.NewString, Log: p.log,
 	}, cfg.Rules); err != nil {
 		return c, err
@@ -102,6 +111,9 @@ func wireCore(cfg config.Config, p parts) (c core, err error) {
 	}, cfg.Rules); err != nil {
 		return c, err
 	}
+	if c.desk, c.tickets, err = wireDesks(p, c.submitter); err != nil {
+		return c, err
+	}
 	if c.publisher, err = broker.NewPublisher(broker.PublishPorts{
 		Notices: p.store, Seals: p.store, Journal: p.store, Topic: p.sender.EventTopic(accessevent.NewEncoder(cfg.Rules.Installation)), Clock: p.clock, Log: p.log,
 	}); err != nil {
@@ -110,6 +122,7 @@ func wireCore(cfg config.Config, p parts) (c core, err error) {
 	if c.sweeper, err = broker.NewSweeper(broker.SweepPorts{
 		Heads: p.store, Ledger: p.store, Pending: p.store, Prompts: p.sender, Events: p.store, Clock: p.clock, Log: p.log, Publish: c.publisher.PublishDue, Resume: c.submitter.Resume, Reconcile: c.reconciler.Reconcile,
 		Starts: p.store, Start: c.submitter.Start, Lockdown: c.lockdown.Tell,
+		Tickets: p.store, WorkTicket: c.tickets.Work,
 	}); err != nil {
 		return c, err
 	}
@@ -123,19 +136,36 @@ func wireCore(cfg config.Config, p parts) (c core, err error) {
 	return c, err
 }
 
-func wireAPI(cfg config.Config, p parts, c core) (http.Handler, error) {
+// wireDesks makes the desks of people and of tickets.
+func wireDesks(p parts, submitter *broker.Submitter) (*broker.Desk, *broker.TicketDesk, error) {
 	viewer, err := broker.NewViewer(p.store, p.store, p.store, p.clock)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	desk, err := broker.NewDesk(broker.DeskPorts{
-		Submitter: c.submitter, Viewer: viewer, Legs: p.store, Events: p.store, History: p.store, Heads: p.store,
+		Submitter: submitter, Viewer: viewer, Legs: p.store, Events: p.store, History: p.store, Heads: p.store,
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	tickets, err := broker.NewTicketDesk(broker.TicketPorts{
+		Tickets: p.store, Kept: p.store, Works: p.store, Prompts: p.sender, Events: p.store, Desk: desk, Log: p.log,
+	})
+	return desk, tickets, err
+}
+
+// secretValues hands the secrets to what verifies by them.
+func (p parts) secretValues(names []string) []string {
+	out := make([]string, len(names))
+	for i, s := range p.secrets.Values(names) {
+		out[i] = string(s)
+	}
+	return out
+}
+
+func wireAPI(cfg config.Config, p parts, c core) (http.Handler, error) {
 	policies, err := broker.NewPolicyDesk(broker.PolicyPorts{
-		Policies: p.store, Grants: desk, Events: p.store, Clock: p.clock, Token: uuid.NewString, Baselines: c.enabler.Plan, Ensure: c.enabler.Ensure,
+		Policies: p.store, Grants: c.desk, Events: p.store, Clock: p.clock, Token: uuid.NewString, Baselines: c.enabler.Plan, Ensure: c.enabler.Ensure,
 		Document: accessjson.EncodePolicy,
 	})
 	if err != nil {
@@ -152,7 +182,14 @@ func wireAPI(cfg config.Config, p parts, c core) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	sources, err := broker.NewSourceDesk(broker.SourcePorts{
+		Sources: p.store, Events: p.store, Clock: p.clock, Token: uuid.NewString,
+		Secret: func(name string) broker.SecretState { return broker.SecretState(p.secrets.State(name)) },
+	})
+	if err != nil {
+		return nil, err
+	}
 	return handlers.NewAccessAPI(handlers.APIParts{
-		Audits: audits, Desk: desk, Changes: desk, Machines: machines, Policies: policies, Lockdowns: c.lockdown, Identities: p.verifier, Log: p.log,
+		Desk: c.desk, Changes: c.desk, Machines: machines, Policies: policies, Sources: sources, Lockdowns: c.lockdown, Audits: audits, Identities: p.verifier, Log: p.log,
 	})
 }

@@ -125,6 +125,8 @@ func advice(reason string) string {
 		return "add --reason"
 	case "ticket_required":
 		return "add --ticket"
+	case "ticket_ambiguous", "ticket_source_not_accepted":
+		return "write --ticket SOURCE:KEY"
 	case "port_not_in_policy":
 		return "`portcullis vms NAME` shows the ports there are"
 	case "protocol_required":

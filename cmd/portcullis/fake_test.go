@@ -200,6 +200,14 @@ func policyAt(tail string) string {
 	return "/api/policies/subscriptions/" + sub + "/resourceGroups/prod" + tail
 }
 
+// deskJSON is a source whose sample is a day old at noon.
+const deskJSON = `{"name":"desk","kind":"github","secrets":["PORTCULLIS_SECRET_DESK","PORTCULLIS_SECRET_OLD"],"users":{"alice":"alice@contoso.com"},"maxAge":"PT1H",
+"mapping":{"when":"payload.ours","ticket":"payload.n","at":"payload.at","state":"payload.state","assignee":"users[?payload.?who.orValue('')]","actor":"payload.?by","ends":"payload.state == 'closed'",
+"request":"{'requestor': users[payload.who], 'justification': payload.why, 'virtualMachines': [{'id': '` + web1 + `', 'ports': [{'number': 22, 'allowedSourceAddressPrefix': '203.0.113.7', 'duration': 'PT1H'}]}]}"},
+"sample":{"ours":true,"n":7,"at":"2026-11-23T12:00:00Z","state":"approved","who":"alice","by":"bob","why":"rotate the certificate"}}`
+
+const standingDesk = `{"source":` + deskJSON + `,"webhook":"/webhooks/desk","secrets":[{"name":"PORTCULLIS_SECRET_DESK","state":"missing"},{"name":"PORTCULLIS_SECRET_OLD","state":"unresolved"}]}`
+
 // full answers every call of the walk through the tool.
 func full(t *testing.T) *fake {
 	return recorded(newFake(t)).
@@ -225,6 +233,13 @@ func full(t *testing.T) *fake {
 		on("GET /api/policies/subscriptions/"+sub, problem(404, "not_found", "policy_unknown", "no policy stands there")).
 		on("PUT "+policyAt("/virtualMachines/db-1"), ok(changeJSON)).
 		on("GET /api/policies", ok(`{"items":[`+policyJSON+`]}`)).
+		on("GET /api/sources", ok(`{"items":[`+standingDesk+`]}`)).
+		on("GET /api/sources/desk", answer{status: 200, body: deskJSON, etag: `"3"`}).
+		on("GET /api/sources/new", problem(404, "not_found", "source_unknown", "there is no source \"new\"")).
+		on("GET /api/sources/none", problem(404, "not_found", "source_unknown", "there is no source \"none\"")).
+		on("PUT /api/sources/desk", ok(standingDesk)).
+		on("PUT /api/sources/new", ok(strings.ReplaceAll(standingDesk, "desk", "new"))).
+		on("DELETE /api/sources/desk", ok(`{}`)).
 		on("GET /api/lockdown", ok(`{"active":false}`)).
 		on("PUT /api/lockdown", ok(`{"active":true,"reason":"stolen laptop","by":"root@contoso.com","at":"2026-11-24T12:00:00Z"}`)).
 		on("DELETE /api/lockdown", ok(`{"active":false}`))

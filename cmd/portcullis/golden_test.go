@@ -15,6 +15,17 @@ func TestWhatPeopleSee(t *testing.T) {
 	if err := os.WriteFile(policyFile, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	file := func(name, text string) string {
+		at := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(at, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	changed := file("source.json", strings.Replace(deskJSON, `"maxAge":"PT1H"`, `"maxAge":"PT2H"`, 1))
+	broken := file("broken.yaml", "name: desk\nkind: github\nsecrets: [PORTCULLIS_SECRET_DESK]\nmapping:\n  ticket: payload.n\n  at: payload.at\n  state: |-\n    payload.open ?\n      'open' 'closed'\nsample: {n: 7}\n")
+	closed := file("closed.json", `{"ours":true,"n":7,"at":"2026-11-24T11:30:00Z","state":"closed","who":"bob"}`)
+	lacking := file("lacking.json", `{"ours":true,"at":"2026-11-24T11:30:00Z","state":"approved"}`)
 	notAllowed := problem(403, "permission_denied", "policy_violation", "the request is refused for 2 reasons",
 		violation("virtualMachines[0].ports[1]", "source_outside_policy", "203.0.113.7 does not lie inside a range allowed for port 3389: 198.51.100.0/24"), violation("", "ticket_required", "the policy demands a ticket"))
 	for name, c := range map[string]struct {
@@ -75,6 +86,20 @@ func TestWhatPeopleSee(t *testing.T) {
 			f.edit("/api/audit/chains?subject="+id1, "203.0.113.7", "198.51.100.1")
 			delete(f.has, "GET /api/audit/chains?subject="+id2)
 		}},
+		"source-list":          {args: "source list"},
+		"source-get":           {args: "source get desk"},
+		"source-none":          {args: "source get none"},
+		"source-delete":        {args: "source delete desk", stdin: "y\n"},
+		"source-apply":         {args: "source apply --yes -f " + changed},
+		"source-new":           {args: "source apply -f " + file("new.json", strings.Replace(deskJSON, `"desk"`, `"new"`, 1)), stdin: "y\n"},
+		"source-broken":        {args: "source apply --yes -f " + broken},
+		"source-test":          {args: "source test desk"},
+		"source-ends":          {args: "source test desk -f " + closed},
+		"source-ignored":       {args: "source test desk -f " + file("other.json", `{"ours":false}`)},
+		"source-fault":         {args: "source test desk -f " + lacking},
+		"source-unsaved":       {args: "source test --payload " + closed + " -o json -f " + changed},
+		"source-json":          {args: "source test desk -o json"},
+		"source-forged":        {args: "source test desk -f " + closed + " --header X-Hub-Signature-256:sha256=00"},
 		"import-defender":      {args: "import defender -f ../../pkg/defender/testdata/export.json --requestor alice@contoso.com"},
 		"import-defender-json": {args: "import defender -f ../../pkg/defender/testdata/export.json -o json"},
 		"import-defender-apply": {args: "import defender -f ../../pkg/defender/testdata/export.json --requestor alice@contoso.com --apply --plan", set: func(f *fake) {

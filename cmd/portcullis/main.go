@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+	_ "time/tzdata" // conditions name zones, and an image may have none
 
 	"github.com/portcullis-access/portcullis/internal/connect"
 	"golang.org/x/term"

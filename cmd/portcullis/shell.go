@@ -79,7 +79,7 @@ func (s *shell) command() *cobra.Command {
 	f.StringVarP(&s.output, "output", "o", "table", "table for people, json for scripts: what the API answered, and problems too")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp)) // fails only for a flag that is not defined
 	root.AddCommand(s.vmsCommand(), s.requestCommand(), s.statusCommand(), s.extendCommand(), s.revokeCommand(),
-		s.enableCommand(), s.disableCommand(), s.lockdownCommand(), s.policyCommand(), s.importCommand(), s.auditCommand(), s.sweepCommand(), s.doctorCommand(), s.initCommand())
+		s.enableCommand(), s.disableCommand(), s.lockdownCommand(), s.policyCommand(), s.sourceCommand(), s.importCommand(), s.auditCommand(), s.sweepCommand(), s.doctorCommand(), s.initCommand())
 	s.mark(root)
 	root.SetIn(s.in)
 	root.SetOut(s.out)

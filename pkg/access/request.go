@@ -37,6 +37,16 @@ type Sender struct {
 	Name string `json:"name,omitempty"`
 }
 
+// Asserter names the sender as policies do that take its word for who the
+// requestor is: "queue", or "ticket:" and the source; else its channel, which no
+// policy can name.
+func (s Sender) Asserter() Channel {
+	if s.Channel == ChannelTicket {
+		return ChannelTicket + ":" + Channel(s.Principal)
+	}
+	return s.Channel
+}
+
 // Requestor is who the access is for.
 type Requestor struct {
 	// Name is the user principal name, or what the channel asserts.
@@ -173,7 +183,10 @@ type Record struct {
 	Outcome   Outcome   `json:"outcome"`
 	DecidedAt time.Time `json:"decidedAt"`
 	Refusal   *Refusal  `json:"refusal,omitempty"`
-	Grants    []Grant   `json:"grants,omitempty"`
+	// Cause says of a refusal what its requestor must not learn: whether a machine
+	// has a policy, by what a condition failed. It is for who may read everything.
+	Cause  string  `json:"cause,omitempty"`
+	Grants []Grant `json:"grants,omitempty"`
 }
 
 // Start is when its grants begin: at its start if it has one, else when it was

@@ -3,9 +3,11 @@ package accessjson_test
 import (
 	"bytes"
 	"net/netip"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/accessjson"
@@ -166,6 +168,81 @@ func TestAPolicyComesBackTheSame(t *testing.T) {
 	for _, c := range [][2]string{{`"TCP"`, `"GRE"`}, {"PT3H", "P2D"}, {"PT3H", "PT1M"}, {`"*"`, `"10.0.0.1/8"`}, {`"queue"`, `"http"`}, {`"number":22`, `"number":0`}, {"/resourceGroups/prod", "/x"}} {
 		if _, err := accessjson.DecodePolicy([]byte(strings.Replace(goodPolicy, c[0], c[1], 1))); access.CodeOf(err) != access.InvalidArgument {
 			t.Errorf("%s: %v", c[1], err)
+		}
+	}
+}
+
+// TestTheDocumentsPolicyIsGood reads the policy of docs/policies.md.
+func TestTheDocumentsPolicyIsGood(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/policies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(doc), "```json\n")
+	text, _, _ = strings.Cut(text, "```")
+	p, err := accessjson.DecodePolicy([]byte(text))
+	if err != nil || p.Ticket == nil || !p.Ticket.NotByRequestor {
+		t.Errorf("%+v, %v", p.Ticket, err)
+	}
+	if !valid(t, schema(t, accessjson.PolicySchema()), text) {
+		t.Error("the schema refuses it")
+	}
+}
+
+const demand = `"ticket":{"sources":["itsm","jira"],"states":["Approved"],"assignedToRequestor":true,"insideWindow":true,"maxEventAge":"PT1H","setBy":["boss@contoso.com"]},` +
+	`"condition":"machine.tags.env == \"dev\"","conditionMessage":"Only for development.","assertedRequestorsFrom":["queue","ticket:itsm"]`
+
+func TestADemandAndAConditionComeBackTheSame(t *testing.T) {
+	s := schema(t, accessjson.PolicySchema())
+	strict := strings.Replace(goodPolicy, `"assertedRequestorsFrom":["queue"]`, demand, 1)
+	for doc, notByRequestor := range map[string]bool{
+		strict: true,
+		strings.Replace(strict, `"maxEventAge"`, `"notByRequestor":true,"maxEventAge"`, 1):  true,
+		strings.Replace(strict, `"maxEventAge"`, `"notByRequestor":false,"maxEventAge"`, 1): false,
+		strings.Replace(strict, `"setBy":["boss@contoso.com"]`, `"setBy":[]`, 1):            true,
+		strings.Replace(strict, `"assignedToRequestor":true,"insideWindow":true,`, ``, 1):   true,
+	} {
+		p, err := accessjson.DecodePolicy([]byte(doc))
+		if err != nil || p.Ticket == nil || p.Ticket.NotByRequestor != notByRequestor || p.Ticket.MaxEventAge != time.Hour {
+			t.Errorf("%s: %+v, %v", doc, p.Ticket, err)
+			continue
+		}
+		data, err := accessjson.EncodePolicy(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := accessjson.DecodePolicy(data)
+		if err != nil || !reflect.DeepEqual(p, again) {
+			t.Errorf("%+v\n%+v\n%v", p, again, err)
+		}
+		if !valid(t, s, doc) || !valid(t, s, string(data)) {
+			t.Errorf("the schema refuses %s", data)
+		}
+	}
+	for _, c := range []struct {
+		from, to, path string
+		inSchema       bool
+	}{
+		{`["itsm","jira"]`, `[]`, "ticket.sources", true},
+		{`["itsm","jira"]`, `["ITSM"]`, "ticket.sources[0]", true},
+		{`["Approved"]`, `[]`, "ticket.states", true},
+		{`"states":["Approved"],`, ``, "ticket.states", true},
+		{`"maxEventAge":"PT1H"`, `"maxEventAge":"P91D"`, "ticket.maxEventAge", false},
+		{`"maxEventAge":"PT1H",`, ``, "ticket.maxEventAge", true},
+		{`"maxEventAge"`, `"state":"x","maxEventAge"`, "ticket.state", true},
+		{`"ticket:itsm"`, `"ticket:"`, "assertedRequestorsFrom[1]", true},
+		{`"ticket:itsm"`, `"ticket"`, "assertedRequestorsFrom[1]", true},
+		{`machine.tags.env`, `machine.tag.env`, "condition", false},
+		{`"condition":"machine.tags.env == \"dev\"",`, ``, "conditionMessage", true},
+		{`Only for development.`, strings.Repeat("x", 301), "conditionMessage", true},
+	} {
+		doc := strings.Replace(strict, c.from, c.to, 1)
+		_, err := accessjson.DecodePolicy([]byte(doc))
+		if e := access.AsError(err); e == nil || e.Code != access.InvalidArgument || len(e.Violations) == 0 || e.Violations[0].Path != c.path {
+			t.Errorf("%s: %v, want it at %s", c.to, err, c.path)
+		}
+		if c.inSchema && valid(t, s, doc) {
+			t.Errorf("the schema takes %s at %s", c.to, c.path)
 		}
 	}
 }

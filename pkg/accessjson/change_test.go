@@ -60,7 +60,7 @@ func TestAViewTellsOfStartsAndExtensions(t *testing.T) {
 	at := time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
 	rec := access.Record{
 		ID: "ar-b", DecidedAt: at, Outcome: access.Accepted, Request: access.Request{StartTime: at.Add(time.Hour), Extends: "ar-a", RequestedBy: access.Sender{Channel: access.ChannelHTTP, Name: "help"}},
-		Grants: []access.Grant{{Index: 0, VM: "/vm", Port: 22, Source: netip.MustParsePrefix("203.0.113.7/32"), EndTime: at.Add(2 * time.Hour)}},
+		Grants: []access.Grant{{Index: 0, VM: "/vm", Port: 22, Source: netip.MustParsePrefix("203.0.113.7/32"), EndTime: at.Add(2 * time.Hour), Ticket: &access.Vouched{Ticket: access.TicketID{Source: "itsm", Key: "CHG1"}, Event: "e"}}},
 	}
 	f := access.File{Record: rec, ExtendedBy: []access.RequestID{"ar-c", "ar-d"}}
 	show := func(now time.Time) accessjson.RequestView { return accessjson.View(f.At(now, nil)) }
@@ -72,7 +72,7 @@ func TestAViewTellsOfStartsAndExtensions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`"startTimeUtc":"2026-11-24T10:00:00Z"`, `"decidedAtUtc":"2026-11-24T09:00:00Z"`, `"extends":"ar-a"`, `"extendedBy":"ar-d"`, `"status":"Scheduled"`, `"index":0`} {
+	for _, want := range []string{`"startTimeUtc":"2026-11-24T10:00:00Z"`, `"decidedAtUtc":"2026-11-24T09:00:00Z"`, `"extends":"ar-a"`, `"extendedBy":"ar-d"`, `"status":"Scheduled"`, `"index":0`, `"ticket":{"source":"itsm","key":"CHG1","event":"e"}`} {
 		if !strings.Contains(string(data), want) {
 			t.Errorf("%s lacks %s", data, want)
 		}

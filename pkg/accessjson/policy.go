@@ -17,6 +17,9 @@ type policyDoc struct {
 	RequireTicket          bool            `json:"requireTicket"`
 	Requestors             []string        `json:"requestors"`
 	AssertedRequestorsFrom []string        `json:"assertedRequestorsFrom,omitempty"`
+	Ticket                 *ticketDoc      `json:"ticket,omitempty"`
+	Condition              string          `json:"condition,omitempty"`
+	ConditionMessage       string          `json:"conditionMessage,omitempty"`
 	Baseline               *bool           `json:"baseline,omitempty"`
 	Standing               []string        `json:"standingSources,omitempty"`
 }
@@ -29,6 +32,17 @@ type policyPortDoc struct {
 	MaxDuration string   `json:"maxRequestAccessDuration"`
 }
 
+type ticketDoc struct {
+	Sources             []string `json:"sources"`
+	States              []string `json:"states"`
+	AssignedToRequestor bool     `json:"assignedToRequestor"`
+	InsideWindow        bool     `json:"insideWindow"`
+	MaxEventAge         string   `json:"maxEventAge"`
+	SetBy               []string `json:"setBy,omitempty"`
+	// NotByRequestor holds unless a policy says false.
+	NotByRequestor *bool `json:"notByRequestor,omitempty"`
+}
+
 // DecodePolicy reads an access policy and validates it. Its errors are
 // invalid_argument with every fault that was found.
 func DecodePolicy(data []byte) (policy.AccessPolicy, error) {
@@ -39,7 +53,7 @@ func DecodePolicy(data []byte) (policy.AccessPolicy, error) {
 	f := &faults{}
 	p := policy.AccessPolicy{
 		RequireJustification: doc.RequireJustification, RequireTicket: doc.RequireTicket, Requestors: doc.Requestors,
-		Baseline: doc.Baseline,
+		Baseline: doc.Baseline, Condition: doc.Condition, ConditionMessage: doc.ConditionMessage, Ticket: f.ticketDemand(doc.Ticket),
 	}
 	var err error
 	p.Scope, err = access.ParseScope(doc.Scope)
@@ -59,6 +73,30 @@ func DecodePolicy(data []byte) (policy.AccessPolicy, error) {
 		return policy.AccessPolicy{}, err
 	}
 	return p, p.Validate()
+}
+
+func (f *faults) ticketDemand(d *ticketDoc) *policy.TicketDemand {
+	if d == nil {
+		return nil
+	}
+	out := &policy.TicketDemand{
+		Sources: d.Sources, States: d.States, AssignedToRequestor: d.AssignedToRequestor, InsideWindow: d.InsideWindow,
+		SetBy: append([]string(nil), d.SetBy...), NotByRequestor: d.NotByRequestor == nil || *d.NotByRequestor,
+	}
+	var err error
+	out.MaxEventAge, err = access.ParseDuration(d.MaxEventAge)
+	f.err("ticket.maxEventAge", err)
+	return out
+}
+
+func encodeDemand(d *policy.TicketDemand) *ticketDoc {
+	if d == nil {
+		return nil
+	}
+	return &ticketDoc{
+		Sources: d.Sources, States: d.States, AssignedToRequestor: d.AssignedToRequestor, InsideWindow: d.InsideWindow,
+		MaxEventAge: access.FormatDuration(d.MaxEventAge), SetBy: d.SetBy, NotByRequestor: &d.NotByRequestor,
+	}
 }
 
 func (f *faults) policyPort(path string, d policyPortDoc) policy.Port {
@@ -93,7 +131,8 @@ func (f *faults) policyPort(path string, d policyPortDoc) policy.Port {
 func EncodePolicy(p policy.AccessPolicy) ([]byte, error) {
 	doc := policyDoc{
 		Scope: string(p.Scope), RequireJustification: p.RequireJustification, RequireTicket: p.RequireTicket, Requestors: p.Requestors,
-		Baseline: p.Baseline, Standing: sourcesOf(p.Standing),
+		Baseline: p.Baseline, Standing: sourcesOf(p.Standing), Condition: p.Condition, ConditionMessage: p.ConditionMessage,
+		Ticket: encodeDemand(p.Ticket),
 	}
 	for _, c := range p.AssertedRequestorsFrom {
 		doc.AssertedRequestorsFrom = append(doc.AssertedRequestorsFrom, string(c))

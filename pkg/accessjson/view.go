@@ -23,6 +23,8 @@ type RequestView struct {
 	ExtendedBy      access.RequestID `json:"extendedBy,omitempty"`
 	VirtualMachines []VMView         `json:"virtualMachines,omitempty"`
 	Refusal         *access.Refusal  `json:"refusal,omitempty"`
+	// Cause is the record's, for who may read everything; View leaves it out.
+	Cause string `json:"cause,omitempty"`
 }
 
 // VMView is one machine of a request.
@@ -44,6 +46,22 @@ type PortView struct {
 	BlockedBy    string              `json:"blockedBy,omitempty"`
 	OpenedAtUTC  time.Time           `json:"openedAtUtc,omitzero"`
 	EndedAtUTC   time.Time           `json:"endedAtUtc,omitzero"`
+	// Ticket is the ticket that vouched for it.
+	Ticket *TicketView `json:"ticket,omitempty"`
+}
+
+// TicketView names a ticket and the event of it by which something was allowed.
+type TicketView struct {
+	Source string `json:"source"`
+	Key    string `json:"key"`
+	Event  string `json:"event"`
+}
+
+func ticketView(v *access.Vouched) *TicketView {
+	if v == nil {
+		return nil
+	}
+	return &TicketView{Source: v.Ticket.Source, Key: v.Ticket.Key, Event: v.Event}
 }
 
 // View shows a request as it stands.
@@ -69,6 +87,7 @@ func View(now access.Situation) RequestView {
 		v.port(g.VM, PortView{
 			Index: g.Index, Number: g.Port, Protocol: g.Protocol, Source: access.FormatPrefix(g.Source), EndTimeUTC: g.EndTime.UTC(),
 			Status: s.Status, StatusReason: s.Reason, BlockedBy: s.BlockedBy, OpenedAtUTC: s.OpenedAt, EndedAtUTC: s.EndedAt,
+			Ticket: ticketView(g.Ticket),
 		})
 	}
 	return v

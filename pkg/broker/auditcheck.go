@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
@@ -101,7 +100,6 @@ type check struct {
 	hours   map[time.Time]int         // how many entries each hour has
 	anchors anchorage
 
-	mu     sync.Mutex
 	report AuditReport
 }
 

@@ -309,7 +309,7 @@ func (d *Discoverer) views(ctx context.Context, by access.Caller, list []candida
 		activity := used[c.machine.ID]
 		v := MachineView{
 			ID: c.machine.ID, Name: c.machine.Name, OS: c.machine.OS, Status: c.status, Reason: c.reason, Scope: c.policy.Scope, Ports: c.policy.Ports,
-			RequireJustification: c.policy.RequireJustification, RequireTicket: c.policy.RequireTicket,
+			RequireJustification: c.policy.RequireJustification, RequireTicket: c.policy.NeedsTicket(),
 			Suggested: SuggestedPorts(c.machine.OS, address), Exposure: exposureOf(d.rules, c.machine, c.policy.Ports, c.from.layers),
 			MayRequest: c.status == Configured && by.Has(access.RoleRequest) && c.policy.Admits(by.Requestor()),
 			Approved:   activity.Approved, LastAccess: activity.LastAccess, LastUser: activity.LastUser, AsOf: c.from.asOf,

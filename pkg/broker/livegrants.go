@@ -33,7 +33,14 @@ func (d *Desk) NotAllowed(ctx context.Context, scope access.ResourceID, policies
 	if err != nil {
 		return nil, err
 	}
-	var out []NotAllowedGrant
+	type asked struct {
+		question
+		grant access.Grant
+		who   access.Requestor
+	}
+	byID := map[access.RequestID][]asked{}
+	var tickets []access.TicketID
+	var machines []access.ResourceID
 	for _, id := range ids {
 		f := files[id]
 		for i := range grants[id] {
@@ -41,8 +48,30 @@ func (d *Desk) NotAllowed(ctx context.Context, scope access.ResourceID, policies
 			if !ok || f.Over(i) {
 				continue // no record tells of it, so Reconcile does not open it; or it is ending
 			}
-			if v := stillAllows(f.Record, i, policies); len(v) > 0 {
-				out = append(out, NotAllowedGrant{Request: id, Grant: g, Requestor: f.Record.Request.Requestor, Violations: v})
+			q, ok := questionOf(f, i)
+			if !ok {
+				continue
+			}
+			byID[id] = append(byID[id], asked{q, g, f.Record.Request.Requestor})
+			tickets = append(tickets, q.tickets(policies)...)
+			machines = append(machines, q.machines(policies)...)
+		}
+	}
+	s := d.Submitter
+	now := s.Clock().UTC()
+	k := readFacts(ctx, s.Tickets, tickets, s.Machines, machines, now.Add(-s.settings.SnapshotAge))
+	var out []NotAllowedGrant
+	for _, id := range ids {
+		for _, a := range byID[id] {
+			v, err := a.answer(ctx, policies, k, now)
+			if access.CodeOf(err) == access.NotFound {
+				v, err = []access.Violation{{Reason: "vm_not_found", Message: "the virtual machine " + a.grant.VM.Name() + " does not exist"}}, nil
+			}
+			if err != nil {
+				return nil, err
+			}
+			if len(v) > 0 {
+				out = append(out, NotAllowedGrant{Request: id, Grant: a.grant, Requestor: a.who, Violations: v})
 			}
 		}
 	}

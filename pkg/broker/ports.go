@@ -155,6 +155,8 @@ type Machine struct {
 	Name     string
 	UniqueID string // properties.vmId
 	OS       string // Linux, Windows or "" where Azure does not say
+	Location string // such as westeurope
+	Tags     map[string]string
 	NICs     []NIC
 	// Unreadable says, for a person, why the ways in are not known; "" where they are.
 	Unreadable string

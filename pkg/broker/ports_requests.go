@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -66,6 +67,8 @@ type IndexEntry struct {
 	VMs       []access.ResourceID `json:"vms"`
 	Ends      []time.Time         `json:"ends,omitempty"` // one per grant
 	Extends   access.RequestID    `json:"extends,omitempty"`
+	// Tickets are those that vouched for its grants, or made it.
+	Tickets []access.TicketID `json:"tickets,omitempty"`
 }
 
 // Until is when the last grant ends; zero where there is none.
@@ -102,11 +105,12 @@ func PositionTime(s string) (time.Time, bool) {
 }
 
 // IndexQuery asks for entries, newest first: of a name if one is given, else of a
-// VM, else of all.
+// VM, else of a ticket, else of all.
 type IndexQuery struct {
 	// Name is a requestor's or a sender's, in any case.
-	Name string
-	VM   access.ResourceID
+	Name   string
+	VM     access.ResourceID
+	Ticket access.TicketID
 	// From and To bound when a request was decided; zero for no bound. To is not
 	// included.
 	From, To time.Time
@@ -179,8 +183,16 @@ func entryOf(rec access.Record) IndexEntry {
 	}
 	for _, g := range rec.Grants {
 		e.Ends = append(e.Ends, g.EndTime)
+		e.vouched(g.Ticket)
 	}
+	e.vouched(rec.Request.Event)
 	return e
+}
+
+func (e *IndexEntry) vouched(by *access.Vouched) {
+	if by != nil && !slices.Contains(e.Tickets, by.Ticket) {
+		e.Tickets = append(e.Tickets, by.Ticket)
+	}
 }
 
 // Names are those under which the entry is found: who it is for and, where that

@@ -112,6 +112,7 @@ func TestOneBadRowDoesNotKeepSweepFromTheOthers(t *testing.T) {
 	sweeper, err := broker.NewSweeper(broker.SweepPorts{
 		Heads: half{w.store}, Ledger: w.store, Pending: halfPending{w.store}, Prompts: w.bus, Events: w.store, Publish: w.publisher.PublishDue, Clock: w.sweeper.Clock, Log: w.sweeper.Log,
 		Resume: w.submitter.Resume, Starts: w.store, Start: w.submitter.Start, Lockdown: w.lockdown.Tell, Reconcile: w.reconciler.Reconcile,
+		Tickets: w.store, WorkTicket: w.tickets.Work,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/policy"
@@ -10,8 +11,10 @@ import (
 
 // known is what a round has read about the legs that are to open, beyond their
 // NSG: each request's file, each machine's policies and whether it is still
-// behind the address, and the lockdown. What several legs need is read once.
+// behind the address, the lockdown, and what the policies ask of tickets and
+// machines. What several legs need is read once.
 type known struct {
+	now         time.Time
 	lockdown    access.Lockdown
 	lockdownErr error
 	files       map[access.RequestID]access.File
@@ -20,12 +23,14 @@ type known struct {
 	policyErrs  map[access.ResourceID]error
 	there       []bool
 	targetErrs  []error
+	facts       facts
 }
 
 // learn reads what confirm needs, several reads at a time. What cannot be read
 // leaves those legs unconfirmed that depend on it, and holds up nothing else.
-func (w *round) learn(ctx context.Context, legs []access.Leg, target func(access.Leg) (bool, error)) *known {
+func (w *round) learn(ctx context.Context, legs []access.Leg, now time.Time) *known {
 	k := &known{
+		now:   now,
 		files: map[access.RequestID]access.File{}, fileErrs: map[access.RequestID]error{}, policies: map[access.ResourceID][]policy.AccessPolicy{}, policyErrs: map[access.ResourceID]error{},
 		there: make([]bool, len(legs)), targetErrs: make([]error, len(legs)),
 	}
@@ -48,7 +53,7 @@ func (w *round) learn(ctx context.Context, legs []access.Leg, target func(access
 			machines = append(machines, l.VM)
 		}
 		g.Go(func() error {
-			k.there[i], k.targetErrs[i] = target(l)
+			k.there[i], k.targetErrs[i] = targetOf(ctx, w.Machines, l, now)
 			return nil
 		})
 	}
@@ -82,12 +87,31 @@ func (w *round) learn(ctx context.Context, legs []access.Leg, target func(access
 	for i, vm := range machines {
 		k.policies[vm], k.policyErrs[vm] = policies[i], policyErrs[i]
 	}
+	k.facts = w.facts(ctx, legs, k)
 	return k
+}
+
+// facts reads what the policies ask of tickets and machines. It comes after the
+// legs were read: whoever ends a ticket writes that first and then looks for its
+// requests, so either they find the legs or this finds the end.
+func (w *round) facts(ctx context.Context, legs []access.Leg, k *known) facts {
+	var ids []access.TicketID
+	var vms []access.ResourceID
+	for _, l := range legs {
+		if l.State != access.LegOpening {
+			continue
+		}
+		if q, ok := questionOf(k.files[l.Request], l.Grant); ok {
+			ids = append(ids, q.tickets(k.policies[l.VM])...)
+			vms = append(vms, q.machines(k.policies[l.VM])...)
+		}
+	}
+	return readFacts(ctx, w.Tickets, ids, w.Machines, vms, k.now)
 }
 
 // judge says what is to become of a leg that never opened: to be closed with the
 // reason, not to open in this round because of the error, or neither.
-func (k *known) judge(i int, l access.Leg) (access.StatusReason, string, error) {
+func (k *known) judge(ctx context.Context, i int, l access.Leg) (access.StatusReason, string, error) {
 	if err := k.fileErrs[l.Request]; err != nil {
 		return "", "the record of the request cannot be read now", err
 	}
@@ -106,25 +130,23 @@ func (k *known) judge(i int, l access.Leg) (access.StatusReason, string, error) 
 	case k.policyErrs[l.VM] != nil:
 		return "", "the policies cannot be read now", k.policyErrs[l.VM]
 	}
-	if violations := stillAllows(f.Record, l.Grant, k.policies[l.VM]); len(violations) > 0 {
-		return access.PolicyChanged, violations[0].Message, nil
+	q, ok := questionOf(f, l.Grant)
+	if !ok {
+		return access.PolicyChanged, "the record has no such grant", nil
 	}
+	violations, err := q.answer(ctx, k.policies[l.VM], k.facts, k.now)
 	switch {
+	case access.CodeOf(err) == access.NotFound:
+		return access.TargetChanged, "", nil
+	case err != nil:
+		return "", "a ticket or the virtual machine cannot be read now", err
+	case len(violations) > 0:
+		g, _ := f.Grant(l.Grant)
+		return lostReason(g.Ticket != nil, violations), violations[0].Message, nil
 	case k.targetErrs[i] != nil:
 		return "", "the virtual machine cannot be read now", k.targetErrs[i]
 	case !k.there[i]:
 		return access.TargetChanged, "", nil
 	}
 	return "", "", nil
-}
-
-// stillAllows judges one grant of a record under the policies, as at the time at
-// which it was decided: durations are judged as they were then.
-func stillAllows(rec access.Record, grant int, policies []policy.AccessPolicy) []access.Violation {
-	req := rec.Request
-	if grant < 0 || grant >= len(req.Ports) {
-		return []access.Violation{{Reason: "grant_unknown", Message: "the record has no such grant"}}
-	}
-	req.Ports = req.Ports[grant : grant+1] // grants stand in the order in which they were asked for
-	return policy.Evaluate(req, policies, policy.Limits{}, rec.DecidedAt).Violations
 }

@@ -32,6 +32,7 @@ type ReconcilePorts struct {
 	Files     Files
 	Policies  Policies
 	Lockdowns Lockdowns
+	Tickets   Tickets
 	Baselines Baselines
 	Events    Events
 	Machines  Machines
@@ -53,7 +54,7 @@ type Reconciler struct {
 
 // NewReconciler makes a Reconciler; every port is required.
 func NewReconciler(p ReconcilePorts, rules nsg.Settings) (*Reconciler, error) {
-	if p.Ledger == nil || p.Legs == nil || p.Files == nil || p.Policies == nil || p.Lockdowns == nil || p.Baselines == nil || p.Events == nil || p.Machines == nil || p.Groups == nil ||
+	if p.Ledger == nil || p.Legs == nil || p.Files == nil || p.Policies == nil || p.Lockdowns == nil || p.Tickets == nil || p.Baselines == nil || p.Events == nil || p.Machines == nil || p.Groups == nil ||
 		p.Prompts == nil || p.Clock == nil || p.Token == nil || p.Log == nil {
 		return nil, errors.New("broker: a port of the reconciler is missing")
 	}

@@ -29,6 +29,12 @@ func (s *Submitter) resume(ctx context.Context, rec access.Record) (access.Recor
 	if err != nil {
 		return access.Record{}, err
 	}
+	// Before any leg: whoever learns that a ticket vouches no more writes that down
+	// first and then looks here for the grants that are to end. A request that is not
+	// to be found yet has no leg, and whoever opens one later reads the ticket.
+	if err := s.Index.Enter(ctx, entryOf(rec)); err != nil {
+		return access.Record{}, err
+	}
 	if rec.Outcome == access.Accepted {
 		if rec.Request.StartTime.IsZero() {
 			err = s.carryOut(ctx, rec.Legs())
@@ -49,9 +55,6 @@ func (s *Submitter) resume(ctx context.Context, rec access.Record) (access.Recor
 		if err := s.Marks.Extended(ctx, old, rec.ID); err != nil {
 			return access.Record{}, err
 		}
-	}
-	if err := s.Index.Enter(ctx, entryOf(rec)); err != nil {
-		return access.Record{}, err
 	}
 	return rec, s.Requests.Finish(ctx, rec.ID)
 }

@@ -109,7 +109,7 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 // and in a lockdown every live leg. One of which any of that cannot be read now
 // is unconfirmed, with the reason in BlockedBy, and must not open in this round.
 func (w *round) confirm(ctx context.Context, legs []access.Leg, now time.Time) (live, gone []access.Leg, unconfirmed map[string]bool) {
-	k := w.learn(ctx, legs, func(l access.Leg) (bool, error) { return targetOf(ctx, w.Machines, l, now) })
+	k := w.learn(ctx, legs, now)
 	unconfirmed, w.reworded = map[string]bool{}, map[string]bool{}
 	for i, l := range legs {
 		if l.State == access.LegOpening {
@@ -122,7 +122,7 @@ func (w *round) confirm(ctx context.Context, legs []access.Leg, now time.Time) (
 		case l.Live() && k.lockdown.Active:
 			l = closing(l, access.LockedDown, now)
 		case l.State == access.LegOpening:
-			reason, why, err := k.judge(i, l)
+			reason, why, err := k.judge(ctx, i, l)
 			switch {
 			case err != nil:
 				unconfirmed[l.Key()] = true

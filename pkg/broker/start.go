@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,8 +20,8 @@ func (s *Submitter) schedule(ctx context.Context, rec access.Record) error {
 }
 
 // Start begins a scheduled request whose time has come: the policies, the
-// requestor's admission and the lockdown are judged again, all or nothing, and
-// what is granted is carried out. enqueued is the broker's time of the message
+// requestor's admission, the ticket that vouched (it must be fresh now) and the
+// lockdown are judged again, all or nothing, and what is granted is carried out. enqueued is the broker's time of the message
 // that asks for it (zero for none).
 //
 // It looks at the record and the clock alone, so that it may be asked for by
@@ -100,7 +101,8 @@ func (s *Submitter) decideStart(ctx context.Context, rec access.Record, now time
 		case e.Reason == "locked_down":
 			st.Reason = access.LockedDown
 		case e.Code == access.PermissionDenied:
-			st.Reason = access.PolicyChanged
+			vouched := slices.ContainsFunc(rec.Grants, func(g access.Grant) bool { return g.Ticket != nil })
+			st.Reason = lostReason(vouched, e.Violations)
 		default:
 			st.Reason = access.TargetChanged
 		}

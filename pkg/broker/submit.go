@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
@@ -35,6 +36,7 @@ type SubmitPorts struct {
 	Starts       Starts
 	Events       Events
 	Lockdowns    Lockdowns
+	Tickets      Tickets
 	Ledger       Ledger
 	Machines     Machines
 	Prompts      Prompts
@@ -53,7 +55,7 @@ type Submitter struct {
 // NewSubmitter makes a Submitter; every port and setting is required.
 func NewSubmitter(p SubmitPorts, s SubmitSettings) (*Submitter, error) {
 	if p.Policies == nil || p.Requests == nil || p.Files == nil || p.Marks == nil || p.Index == nil || p.Starts == nil || p.Events == nil || p.Lockdowns == nil ||
-		p.Ledger == nil || p.Machines == nil || p.Prompts == nil || p.StartPrompts == nil || p.Clock == nil || p.Token == nil {
+		p.Tickets == nil || p.Ledger == nil || p.Machines == nil || p.Prompts == nil || p.StartPrompts == nil || p.Clock == nil || p.Token == nil {
 		return nil, errors.New("broker: a port of the submitter is missing")
 	}
 	if s.ShortestDuration <= 0 || s.OpenWithin <= 0 || s.SnapshotAge < 0 || s.MaxLiveGrants < 0 || s.MaxRequestsPerHour < 0 {
@@ -178,14 +180,17 @@ func decided(rec access.Record, grants []access.Grant, err error) access.Record 
 	}
 	refusal := access.RefusalOf(err)
 	rec.Outcome, rec.Refusal, rec.Grants = access.Refused, &refusal, nil
+	if e := access.AsError(err); e.Code == access.PermissionDenied && e.Err != nil {
+		rec.Cause = e.Err.Error()
+	}
 	return rec
 }
 
 // retryable says whether err is one that leaves everything undecided.
 func retryable(err error) bool { return err != nil && access.CodeOf(err).Retryable() }
 
-// grants evaluates the record's request as at its decision, and lays what is
-// granted onto the machines' paths as they are now.
+// grants evaluates the record's request as at its decision, but the tickets as at
+// now, and lays what is granted onto the machines' paths as they are now.
 func (s *Submitter) grants(ctx context.Context, rec access.Record, now time.Time, limits policy.Limits) ([]access.Grant, error) {
 	if err := s.lockedDown(ctx); err != nil {
 		return nil, err
@@ -194,25 +199,43 @@ func (s *Submitter) grants(ctx context.Context, rec access.Record, now time.Time
 	if err != nil {
 		return nil, err
 	}
-	decision := policy.Evaluate(rec.Request, policies, limits, rec.DecidedAt)
+	tickets, err := s.tickets(ctx, rec, policies, now)
+	if err != nil {
+		return nil, err
+	}
+	verdict := policy.Judge(rec.Request, policies, tickets, limits, rec.DecidedAt)
+	if decision, refused := verdict.Refused(); refused {
+		return nil, refusedBy(decision)
+	}
+	// Only who may ask for the VM gets here, so its existence is theirs to know, and
+	// so is what a condition says of it.
+	machines, err := s.machines(ctx, verdict.Machines(), now.Add(-s.settings.SnapshotAge))
+	if err != nil {
+		return nil, err
+	}
+	known := map[access.ResourceID]policy.Machine{}
+	for id, m := range machines {
+		known[id] = conditionMachine(m)
+	}
+	var violations []access.Violation
+	for _, p := range rec.Request.Ports {
+		if _, ok := machines[p.VM]; !ok {
+			violations = append(violations, access.Violation{Path: p.Path, Reason: "vm_not_found", Message: "the virtual machine " + p.VM.Name() + " does not exist"})
+		}
+	}
+	if len(violations) > 0 {
+		return nil, pathRefused(violations)
+	}
+	decision := verdict.Decide(ctx, known)
 	if !decision.Allowed() {
-		return nil, decision.Error()
+		return nil, refusedBy(decision)
 	}
 	var grants []access.Grant
-	var violations []access.Violation
 	for i, g := range decision.Granted {
-		// Only who may ask for the VM gets here, so its existence is theirs to know.
-		m, err := s.Machines.Machine(ctx, g.Request.VM, now.Add(-s.settings.SnapshotAge))
-		if access.CodeOf(err) == access.NotFound {
-			violations = append(violations, access.Violation{Path: g.Request.Path, Reason: "vm_not_found", Message: "the virtual machine " + g.Request.VM.Name() + " does not exist"})
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
+		m := machines[g.Request.VM]
 		grant := access.Grant{
-			Index: i, VM: g.Request.VM, UniqueID: m.UniqueID, Port: g.Request.Port, Protocol: g.Protocol,
-			Source: g.Request.Source, EndTime: g.EndTime, Since: g.Request.Since, PolicyScope: g.Scope, PolicyVersion: g.Version,
+			Index: i, VM: g.Request.VM, UniqueID: m.UniqueID, Port: g.Request.Port, Protocol: g.Protocol, Source: g.Request.Source,
+			EndTime: g.EndTime, Since: g.Request.Since, PolicyScope: g.Scope, PolicyVersion: g.Version, Ticket: g.Ticket,
 		}
 		if grant.Since.IsZero() {
 			grant.Since = rec.Start()
@@ -230,13 +253,53 @@ func (s *Submitter) grants(ctx context.Context, rec access.Record, now time.Time
 		grants = append(grants, grant)
 	}
 	if len(violations) > 0 {
-		reason := "path_refused"
-		if len(violations) == 1 {
-			reason = violations[0].Reason
-		}
-		return nil, &access.Error{Code: access.FailedPrecondition, Reason: reason, Message: violations[0].Message, Violations: violations}
+		return nil, pathRefused(violations)
 	}
 	return grants, nil
+}
+
+// refusedBy is the decision's error, with what only the record is to tell as its
+// cause.
+func refusedBy(d policy.Decision) error {
+	e := d.Error()
+	if len(d.Internal) > 0 {
+		e.Err = errors.New(strings.Join(d.Internal, "; "))
+	}
+	return e
+}
+
+func pathRefused(violations []access.Violation) error {
+	reason := "path_refused"
+	if len(violations) == 1 {
+		reason = violations[0].Reason
+	}
+	return &access.Error{Code: access.FailedPrecondition, Reason: reason, Message: violations[0].Message, Violations: violations}
+}
+
+// tickets reads the tickets that decide about the request. What vouched for it
+// when it was decided is what is looked at again when it starts.
+func (s *Submitter) tickets(ctx context.Context, rec access.Record, policies []policy.AccessPolicy, now time.Time) (policy.Tickets, error) {
+	t := policy.Tickets{Found: foundTickets(rec.Grants, 0, len(rec.Request.Ports)), AsOf: now, Now: now}
+	ids := policy.TicketsOf(rec.Request, policies, t.Found)
+	var err error
+	t.Known, err = readFacts(ctx, s.Tickets, ids, nil, nil, time.Time{}).known(ids)
+	return t, err
+}
+
+// machines reads the machines; one that does not exist is left out.
+func (s *Submitter) machines(ctx context.Context, vms []access.ResourceID, notBefore time.Time) (map[access.ResourceID]Machine, error) {
+	out := map[access.ResourceID]Machine{}
+	for _, vm := range vms {
+		m, err := s.Machines.Machine(ctx, vm, notBefore)
+		switch {
+		case access.CodeOf(err) == access.NotFound:
+		case err != nil:
+			return nil, err
+		default:
+			out[vm] = m
+		}
+	}
+	return out, nil
 }
 
 // policiesFor reads the policies of all machines that are asked for, each

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
@@ -36,6 +37,9 @@ type SweepPorts struct {
 	// Starts are the scheduled requests, Start begins one: a Submitter's Start.
 	Starts Starts
 	Start  func(context.Context, access.RequestID, time.Time) error
+	// Tickets are the events of tickets, WorkTicket works one: a TicketDesk's Work.
+	Tickets    PendingTickets
+	WorkTicket func(context.Context, string) error
 	// Lockdown goes on with a lockdown that was cut off: a LockdownDesk's Tell.
 	Lockdown func(context.Context) error
 	// Reconcile does an NSG at once: a Reconciler's Reconcile.
@@ -50,7 +54,7 @@ type Sweeper struct{ SweepPorts }
 // NewSweeper makes a Sweeper; every port is required.
 func NewSweeper(p SweepPorts) (*Sweeper, error) {
 	if p.Heads == nil || p.Ledger == nil || p.Pending == nil || p.Prompts == nil || p.Events == nil || p.Clock == nil || p.Log == nil || p.Resume == nil ||
-		p.Starts == nil || p.Start == nil || p.Lockdown == nil || p.Reconcile == nil || p.Publish == nil {
+		p.Starts == nil || p.Start == nil || p.Lockdown == nil || p.Tickets == nil || p.WorkTicket == nil || p.Reconcile == nil || p.Publish == nil {
 		return nil, errors.New("broker: a port of the sweeper is missing")
 	}
 	return &Sweeper{p}, nil
@@ -65,7 +69,7 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 	// Closes first: they must not wait for a request that cannot be finished, nor
 	// for an event.
 	heads, err := s.due(ctx, now)
-	return errors.Join(err, s.Lockdown(ctx), s.starts(ctx, now), s.unfinished(ctx, now), s.overdue(ctx, heads, now), s.Publish(ctx))
+	return errors.Join(err, s.Lockdown(ctx), s.tickets(ctx, now), s.starts(ctx, now), s.unfinished(ctx, now), s.overdue(ctx, heads, now), s.Publish(ctx))
 }
 
 func (s *Sweeper) due(ctx context.Context, now time.Time) ([]Head, error) {
@@ -131,6 +135,36 @@ func (s *Sweeper) one(ctx context.Context, h Head, now time.Time) error {
 		return errors.Join(err, fmt.Errorf("reconciling %s: %w", h.NSG, e))
 	}
 	return nil
+}
+
+// tickets works the events of tickets that were left. Of one ticket the older come
+// first, so that none is overtaken here.
+func (s *Sweeper) tickets(ctx context.Context, now time.Time) error {
+	all, err := s.Tickets.PendingTicketEvents(ctx, now.Add(-unfinishedAfter))
+	slices.SortFunc(all, func(a, b access.TicketEvent) int { return a.At.Compare(b.At) })
+	of := map[access.TicketID][]string{}
+	for _, e := range all {
+		of[e.Ticket] = append(of[e.Ticket], e.ID)
+	}
+	errs := make(chan error, len(all))
+	var g errgroup.Group
+	g.SetLimit(sweepAtOnce)
+	for id, events := range of {
+		g.Go(func() error {
+			for _, event := range events {
+				if e := s.WorkTicket(ctx, event); e != nil {
+					errs <- fmt.Errorf("working event %s of ticket %s: %w", event, id, e)
+				}
+			}
+			return nil
+		})
+	}
+	err = errors.Join(err, g.Wait())
+	close(errs)
+	for e := range errs {
+		err = errors.Join(err, e)
+	}
+	return err
 }
 
 // starts begins the scheduled requests whose time has come.

@@ -50,6 +50,7 @@ type world struct {
 	lockdown   *broker.LockdownDesk
 	enabler    *broker.Enabler
 	viewer     *broker.Viewer
+	tickets    *broker.TicketDesk
 	publisher  *broker.Publisher
 	customers  map[access.ResourceID][]nsg.Rule
 }
@@ -88,12 +89,12 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	w.submitter, err = broker.NewSubmitter(broker.SubmitPorts{
-		Policies: w.store, Requests: w.store, Files: w.store, Marks: w.store, Index: w.store, Starts: w.store, Events: w.store, Lockdowns: w.store, Ledger: w.store,
+		Policies: w.store, Requests: w.store, Files: w.store, Marks: w.store, Index: w.store, Starts: w.store, Events: w.store, Lockdowns: w.store, Tickets: w.store, Ledger: w.store,
 		Machines: w.azure, Prompts: w.bus, StartPrompts: w.bus, Clock: clock, Token: token,
 	}, broker.SubmitSettings{MaxLiveGrants: 20, MaxRequestsPerHour: 60, ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute, SnapshotAge: 10 * time.Second})
 	must()
 	w.reconciler, err = broker.NewReconciler(broker.ReconcilePorts{
-		Ledger: w.store, Legs: w.store, Baselines: w.store, Files: w.store, Policies: w.store, Lockdowns: w.store, Events: w.store, Machines: w.azure, Groups: w.azure, Prompts: w.bus, Clock: clock, Token: token, Log: log,
+		Ledger: w.store, Legs: w.store, Baselines: w.store, Files: w.store, Policies: w.store, Lockdowns: w.store, Tickets: w.store, Events: w.store, Machines: w.azure, Groups: w.azure, Prompts: w.bus, Clock: clock, Token: token, Log: log,
 	}, rules)
 	must()
 	w.lockdown, err = broker.NewLockdownDesk(broker.LockdownPorts{
@@ -103,8 +104,9 @@ func newWorld(t *testing.T) *world {
 	w.publisher, err = broker.NewPublisher(broker.PublishPorts{Notices: w.store, Seals: w.store, Journal: w.store, Topic: w.topic, Clock: clock, Log: log})
 	must()
 	w.sweeper, err = broker.NewSweeper(broker.SweepPorts{
-		Starts: w.store, Start: w.submitter.Start, Lockdown: w.lockdown.Tell,
-		Heads: w.store, Ledger: w.store, Pending: w.store, Prompts: w.bus, Events: w.store, Clock: clock, Log: log, Resume: w.submitter.Resume, Reconcile: w.reconciler.Reconcile,
+		Starts: w.store, Start: w.submitter.Start, Lockdown: w.lockdown.Tell, Tickets: w.store,
+		WorkTicket: func(ctx context.Context, id string) error { return w.tickets.Work(ctx, id) },
+		Heads:      w.store, Ledger: w.store, Pending: w.store, Prompts: w.bus, Events: w.store, Clock: clock, Log: log, Resume: w.submitter.Resume, Reconcile: w.reconciler.Reconcile,
 		Publish: w.publisher.PublishDue,
 	})
 	must()
@@ -121,6 +123,8 @@ func newWorld(t *testing.T) *world {
 	w.viewer, err = broker.NewViewer(w.store, w.store, w.store, clock)
 	must()
 	w.desk, err = broker.NewDesk(broker.DeskPorts{Submitter: w.submitter, Viewer: w.viewer, Legs: w.store, Events: w.store, History: w.store, Heads: w.store})
+	must()
+	w.tickets, err = broker.NewTicketDesk(broker.TicketPorts{Tickets: w.store, Kept: w.store, Works: w.store, Prompts: w.bus, Events: w.store, Desk: w.desk, Log: log})
 	must()
 	return w
 }

@@ -219,3 +219,17 @@ type Lockdown struct {
 	By     string    `json:"by"`
 	At     time.Time `json:"at"`
 }
+
+// StandingSource is a ticketing source with the state of the secrets it names.
+type StandingSource struct {
+	Source  json.RawMessage  `json:"source"`
+	Webhook string           `json:"webhook"` // the path to which it sends
+	Secrets []SecretStanding `json:"secrets"`
+}
+
+// SecretStanding says whether an app setting holds a secret: set, missing or
+// unresolved.
+type SecretStanding struct {
+	Name  string `json:"name"`
+	State string `json:"state"`
+}

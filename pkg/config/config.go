@@ -109,6 +109,7 @@ func Settings() []Setting {
 		{"PORTCULLIS_ISSUER", "", "The tokens' issuer; by default the tenant's v2.0 issuer in the public cloud."},
 		{"PORTCULLIS_JWKS_URL", "", "Where the issuer's keys are; by default the tenant's in the public cloud."},
 		{"PORTCULLIS_AUDIENCES", "", "The audiences of tokens for this app, separated by commas."},
+		{SecretPrefix + "*", "", "The secrets of ticketing sources, each under the name that the source gives it: a value, or better a Key Vault reference. A secret."},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,6 +84,7 @@ func NewEnv(vars ...Var) (*Env, error) {
 type Program struct {
 	program cel.Program
 	source  *ast.SourceInfo
+	uses    []string
 }
 
 // Fault is what is wrong with an expression, and where.
@@ -140,7 +142,13 @@ func (e *Env) Compile(text string, result Type) (*Program, error) {
 	if err != nil {
 		return nil, failed("expression_invalid", Fault{Message: clean(err.Error())})
 	}
-	return &Program{program, checked.NativeRep().SourceInfo()}, nil
+	p := &Program{program: program, source: checked.NativeRep().SourceInfo()}
+	for _, r := range checked.NativeRep().ReferenceMap() {
+		if r.Name != "" && !slices.Contains(p.uses, r.Name) {
+			p.uses = append(p.uses, r.Name)
+		}
+	}
+	return p, nil
 }
 
 // Run evaluates the expression over the variables, of which every one declared

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/expression"
 )
 
 // Limits are what an installation demands of every request.
@@ -26,6 +28,9 @@ type Granted struct {
 	// Scope and Version name the policy that decided.
 	Scope   access.ResourceID
 	Version string
+	// Ticket is the ticket that vouched, with its last event; nil where none needed
+	// to.
+	Ticket *access.Vouched
 }
 
 // Decision is the answer to a whole request: every port is granted, in the
@@ -55,14 +60,65 @@ func (d Decision) Error() *access.Error {
 		Message: fmt.Sprintf("the request is refused for %d reasons", len(d.Violations)), Violations: d.Violations}
 }
 
-// Evaluate decides the request under the policies stored at any scope of its
-// machines. A machine without a policy and one whose policy leaves the
-// requestor out are refused in the same words, and nothing more is said about
-// either, so that a stranger learns nothing.
+// Facts are what is known beyond the request and the policies. What is missing
+// grants nothing.
+type Facts struct {
+	Tickets Tickets
+	// Machines are those that a condition is about.
+	Machines map[access.ResourceID]Machine
+}
+
+// Evaluate is Judge and Decide in one, for whoever has read the machines before.
+func Evaluate(ctx context.Context, req access.Request, policies []AccessPolicy, facts Facts, limits Limits, now time.Time) Decision {
+	v := Judge(req, policies, facts.Tickets, limits, now)
+	return v.Decide(ctx, facts.Machines)
+}
+
+// Verdict is what a request comes to before the conditions of its policies are
+// looked at. Nothing is granted by it yet.
+type Verdict struct {
+	refused Decision
+	granted []Granted
+	under   []AccessPolicy // of each
+	req     access.Request
+	begin   time.Time
+}
+
+// Refused gives the decision where the request is refused already; where it is
+// not, Decide has to decide.
+func (v Verdict) Refused() (Decision, bool) { return v.refused, !v.refused.Allowed() }
+
+// Decide looks at the conditions, one after the other, and decides. A machine that
+// is missing is no reason for a refusal unless a condition is about it.
+func (v Verdict) Decide(ctx context.Context, machines map[access.ResourceID]Machine) Decision {
+	d := v.refused
+	if !d.Allowed() {
+		return d
+	}
+	c := conditions{req: v.req, begin: v.begin, compiled: map[string]*expression.Program{}}
+	for i, g := range v.granted {
+		violation, cause := c.met(ctx, v.under[i], g, machines)
+		if violation != nil {
+			d.Violations = append(d.Violations, *violation)
+		}
+		if cause != "" {
+			d.Internal = append(d.Internal, cause)
+		}
+	}
+	if d.Allowed() {
+		d.Granted = v.granted
+	}
+	return d
+}
+
+// Judge judges the request under the policies stored at any scope of its
+// machines, by everything but their conditions. A machine without a policy and
+// one whose policy leaves the requestor out are refused in the same words, and
+// nothing more is said about either, so that a stranger learns nothing.
 //
-// now is when the request was decided: evaluating again with the same time asks
+// now is when the request was decided: judging again with the same time asks
 // what today's policies say of it.
-func Evaluate(req access.Request, policies []AccessPolicy, limits Limits, now time.Time) Decision {
+func Judge(req access.Request, policies []AccessPolicy, tickets Tickets, limits Limits, now time.Time) Verdict {
 	var d Decision
 	add := func(path, reason, format string, args ...any) {
 		d.Violations = append(d.Violations, access.Violation{Path: path, Reason: reason, Message: fmt.Sprintf(format, args...)})
@@ -82,13 +138,16 @@ func Evaluate(req access.Request, policies []AccessPolicy, limits Limits, now ti
 		}
 		now = start // durations count from there
 	}
+	v := Verdict{req: req, begin: now}
 	if len(d.Violations) > 0 {
-		return d
+		v.refused = d
+		return v
 	}
 	shown := map[string]bool{}
 	once := func(reason, format string, args ...any) {
-		if !shown[reason] {
-			shown[reason] = true
+		said := reason + fmt.Sprintf(format, args...)
+		if !shown[said] {
+			shown[said] = true
 			add("", reason, format, args...)
 		}
 	}
@@ -105,27 +164,32 @@ func Evaluate(req access.Request, policies []AccessPolicy, limits Limits, now ti
 			add(ask.Path, "not_permitted", "no policy lets you ask for this virtual machine, or it does not exist")
 			continue
 		}
-		if req.Requestor.Asserted && !slices.Contains(p.AssertedRequestorsFrom, req.RequestedBy.Channel) {
-			once("asserted_requestor_refused", "the policy takes no requestor on the word of the channel %q: send the request with the requestor's own token, or name the channel in assertedRequestorsFrom", req.RequestedBy.Channel)
+		if by := req.RequestedBy.Asserter(); req.Requestor.Asserted && !slices.Contains(p.AssertedRequestorsFrom, by) {
+			once("asserted_requestor_refused", "the policy takes no requestor on the word of %q: send the request with the requestor's own token, or name that in assertedRequestorsFrom", by)
 			continue
 		}
 		if p.RequireJustification && strings.TrimSpace(req.Justification) == "" {
 			once("justification_required", "the policy demands a justification")
 		}
-		if p.RequireTicket && strings.TrimSpace(req.Ticket) == "" {
+		if p.NeedsTicket() && req.Event == nil && strings.TrimSpace(req.Ticket) == "" {
 			once("ticket_required", "the policy demands a ticket")
 		}
-		if g, v := p.port(ask, limits, now); v != nil {
-			v.Path = ask.Path
-			d.Violations = append(d.Violations, *v)
-		} else {
-			d.Granted = append(d.Granted, g)
+		g, wrong := p.port(ask, limits, now)
+		if wrong != nil {
+			wrong.Path = ask.Path
+			d.Violations = append(d.Violations, *wrong)
+			continue
 		}
+		if g.Ticket, wrong = tickets.vouching(req, p.Ticket, i, now, g.EndTime); wrong != nil {
+			once(wrong.Reason, "%s", wrong.Message)
+			continue
+		}
+		v.granted, v.under = append(v.granted, g), append(v.under, p)
 	}
 	if len(d.Violations) > 0 {
-		d.Granted = nil
+		v.refused, v.granted, v.under = d, nil, nil
 	}
-	return d
+	return v
 }
 
 func internalCause(vm access.ResourceID, p AccessPolicy, found bool) string {

@@ -111,7 +111,7 @@ func TestWholeRequest(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r, p := fromAlice(askFor(webOne, 22, "")), office()
 			tt.change(&r, &p)
-			d := Evaluate(r, []AccessPolicy{p}, Limits{}, nine)
+			d := Evaluate(t.Context(), r, []AccessPolicy{p}, Facts{}, Limits{}, nine)
 			_ = reasons(t, r, d)
 			if tt.want == "" {
 				if !d.Allowed() {
@@ -128,7 +128,7 @@ func TestWholeRequest(t *testing.T) {
 
 func TestGrantTellsWhatWasGrantedAndByWhat(t *testing.T) {
 	r := fromAlice(askFor(webTwo, 22, "b"), askFor(webOne, 22, "a"))
-	d := Evaluate(r, []AccessPolicy{office()}, Limits{}, nine)
+	d := Evaluate(t.Context(), r, []AccessPolicy{office()}, Facts{}, Limits{}, nine)
 	want := []Granted{
 		{Request: r.Ports[0], Protocol: access.TCP, EndTime: nine.Add(time.Hour), Scope: inGroup, Version: "7"},
 		{Request: r.Ports[1], Protocol: access.TCP, EndTime: nine.Add(time.Hour), Scope: inGroup, Version: "7"},
@@ -175,7 +175,7 @@ func TestRequestors(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r, p := fromAlice(askFor(webOne, 22, "")), office()
 			r.Requestor, p.Requestors = tt.who, tt.entries
-			got := reasons(t, r, Evaluate(r, []AccessPolicy{p}, Limits{}, nine))
+			got := reasons(t, r, Evaluate(t.Context(), r, []AccessPolicy{p}, Facts{}, Limits{}, nine))
 			if tt.ok && got != nil || !tt.ok && !slices.Equal(got, []string{"not_permitted"}) {
 				t.Errorf("got %v", got)
 			}
@@ -197,7 +197,7 @@ func TestAStrangerLearnsNothing(t *testing.T) {
 	seen := map[string]bool{}
 	var first []access.Violation
 	for name, policies := range map[string][]AccessPolicy{"no policy": nil, "left out": {p}, "a policy elsewhere": {elsewhere}} {
-		d := Evaluate(r, policies, Limits{ShortestDuration: time.Minute}, nine)
+		d := Evaluate(t.Context(), r, policies, Facts{}, Limits{ShortestDuration: time.Minute}, nine)
 		if got := reasons(t, r, d); !slices.Equal(got, []string{"virtualMachines[0].ports[0] not_permitted"}) {
 			t.Errorf("%s: %v", name, got)
 		}
@@ -241,7 +241,7 @@ func TestAllOrNothing(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r := fromAlice(tt.ports...)
-			d := Evaluate(r, []AccessPolicy{stranger, office()}, Limits{}, nine)
+			d := Evaluate(t.Context(), r, []AccessPolicy{stranger, office()}, Facts{}, Limits{}, nine)
 			if got := reasons(t, r, d); !slices.Equal(got, tt.want) {
 				t.Errorf("got %v, want %v", got, tt.want)
 			}
@@ -262,7 +262,7 @@ func TestWhatConcernsTheWholeRequestIsSaidOnce(t *testing.T) {
 	} {
 		p.AssertedRequestorsFrom = believed
 		var got []string
-		for _, v := range Evaluate(r, []AccessPolicy{p}, Limits{}, nine).Violations {
+		for _, v := range Evaluate(t.Context(), r, []AccessPolicy{p}, Facts{}, Limits{}, nine).Violations {
 			got = append(got, v.Reason)
 		}
 		if strings.Join(got, " ") != want {
@@ -302,7 +302,7 @@ func TestPortTwice(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r := fromAlice(tt.ports...)
-			if got := reasons(t, r, Evaluate(r, []AccessPolicy{p}, Limits{}, nine)); !slices.Equal(got, tt.want) {
+			if got := reasons(t, r, Evaluate(t.Context(), r, []AccessPolicy{p}, Facts{}, Limits{}, nine)); !slices.Equal(got, tt.want) {
 				t.Errorf("got %v, want %v", got, tt.want)
 			}
 		})

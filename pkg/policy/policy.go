@@ -39,7 +39,15 @@ type AccessPolicy struct {
 	// an Entra object id (it never changes; recommended), anything else a user
 	// principal name in any case. Empty is nobody.
 	Requestors []string
-	// AssertedRequestorsFrom are the channels whose word for a requestor is taken.
+	// Ticket is what a ticket must be to vouch for a request; nil where none need to.
+	Ticket *TicketDemand
+	// Condition is a CEL expression over request, requestor, machine and time that
+	// must hold of every port; "" for none. docs/policies.md lists its variables.
+	Condition string
+	// ConditionMessage tells a requestor what to change where it does not hold.
+	ConditionMessage string
+	// AssertedRequestorsFrom are the senders whose word for a requestor is taken, as
+	// [access.Sender.Asserter] names them.
 	AssertedRequestorsFrom []access.Channel
 	// Baseline says whether the machines' ports are kept shut by deny rules of
 	// ours; nil in a policy that does not say.
@@ -54,6 +62,9 @@ type AccessPolicy struct {
 
 // Shuts says whether the policy keeps its machines' ports shut.
 func (p AccessPolicy) Shuts() bool { return !p.Disabled && p.Baseline != nil && *p.Baseline }
+
+// NeedsTicket says whether a request must name a ticket.
+func (p AccessPolicy) NeedsTicket() bool { return p.RequireTicket || p.Ticket != nil }
 
 // PortNumbers lists the ports of the policy, as its baseline shuts them.
 func (p AccessPolicy) PortNumbers() []access.PortNumber {
@@ -116,11 +127,17 @@ func (p AccessPolicy) Validate() error {
 			add(fmt.Sprintf("requestors[%d]", i), "requestor_invalid", "a requestor is *, a user principal name, or oid: and an object id")
 		}
 	}
+	if len(p.AssertedRequestorsFrom) > MaxTicketSources+1 {
+		add("assertedRequestorsFrom", "channels_count", "a policy takes the word of %d senders at most", MaxTicketSources+1)
+	}
 	for i, c := range p.AssertedRequestorsFrom {
-		if c != access.ChannelQueue {
-			add(fmt.Sprintf("assertedRequestorsFrom[%d]", i), "channel_invalid", "no channel of this name asserts requestors; there is %q", access.ChannelQueue)
+		source, ticket := strings.CutPrefix(string(c), string(access.ChannelTicket)+":")
+		if c != access.ChannelQueue && !(ticket && validSource(source)) {
+			add(fmt.Sprintf("assertedRequestorsFrom[%d]", i), "channel_invalid", "nothing of this name asserts requestors; there is %q, and %q with the name of a ticketing source", access.ChannelQueue, access.ChannelTicket+":")
 		}
 	}
+	p.Ticket.validate(add)
+	p.validateCondition(add)
 	if len(v) == 0 {
 		return nil
 	}

@@ -89,7 +89,7 @@ func TestEachRuleOfAPolicy(t *testing.T) {
 	} {
 		r, p := ask(), base()
 		c.change(&r, &p)
-		d := policy.Evaluate(r, []policy.AccessPolicy{p}, policy.Limits{ShortestDuration: time.Minute}, now)
+		d := policy.Evaluate(t.Context(), r, []policy.AccessPolicy{p}, policy.Facts{}, policy.Limits{ShortestDuration: time.Minute}, now)
 		switch {
 		case c.reason == "" && (!d.Allowed() || d.Error() != nil || len(d.Granted) != len(r.Ports)):
 			t.Errorf("%s: %+v", c.name, d)
@@ -100,7 +100,7 @@ func TestEachRuleOfAPolicy(t *testing.T) {
 }
 
 func TestTheEndIsAWholeSecondAndNeverLater(t *testing.T) {
-	d := policy.Evaluate(ask(), []policy.AccessPolicy{base()}, policy.Limits{}, now)
+	d := policy.Evaluate(t.Context(), ask(), []policy.AccessPolicy{base()}, policy.Facts{}, policy.Limits{}, now)
 	if want := now.Add(time.Hour).Truncate(time.Second); !d.Granted[0].EndTime.Equal(want) || d.Granted[0].Protocol != access.TCP {
 		t.Errorf("%+v", d.Granted[0])
 	}
@@ -109,7 +109,7 @@ func TestTheEndIsAWholeSecondAndNeverLater(t *testing.T) {
 func TestTheNearestScopeDecidesAlone(t *testing.T) {
 	strict := base()
 	strict.Scope, strict.Requestors = vm, []string{"bob@contoso.com"}
-	d := policy.Evaluate(ask(), []policy.AccessPolicy{base(), strict}, policy.Limits{}, now)
+	d := policy.Evaluate(t.Context(), ask(), []policy.AccessPolicy{base(), strict}, policy.Facts{}, policy.Limits{}, now)
 	if d.Allowed() {
 		t.Error("the wider policy let past what the nearer refuses")
 	}
@@ -120,7 +120,7 @@ func TestOnePortRefusedRefusesAllAndNamesEach(t *testing.T) {
 	r.Ports = append(r.Ports,
 		access.PortRequest{VM: vm, Port: 3389, Source: r.Ports[0].Source, Duration: time.Hour, Path: "a"},
 		access.PortRequest{VM: vm, Port: 53, Protocol: access.UDP, Source: netip.MustParsePrefix("198.51.100.9/32"), Duration: time.Hour, Path: "b"})
-	d := policy.Evaluate(r, []policy.AccessPolicy{base()}, policy.Limits{}, now)
+	d := policy.Evaluate(t.Context(), r, []policy.AccessPolicy{base()}, policy.Facts{}, policy.Limits{}, now)
 	if len(d.Granted) != 0 || len(d.Violations) != 2 || d.Violations[0].Path != "a" || d.Violations[1].Path != "b" || d.Error().Reason != "policy_violation" {
 		t.Errorf("%+v", d)
 	}
@@ -129,8 +129,8 @@ func TestOnePortRefusedRefusesAllAndNamesEach(t *testing.T) {
 func TestAStrangerCannotTellAMissingPolicyFromOneThatLeavesThemOut(t *testing.T) {
 	r := ask()
 	r.Requestor.Name = "mallory@contoso.com"
-	with := policy.Evaluate(r, []policy.AccessPolicy{base()}, policy.Limits{}, now)
-	without := policy.Evaluate(r, nil, policy.Limits{}, now)
+	with := policy.Evaluate(t.Context(), r, []policy.AccessPolicy{base()}, policy.Facts{}, policy.Limits{}, now)
+	without := policy.Evaluate(t.Context(), r, nil, policy.Facts{}, policy.Limits{}, now)
 	if with.Violations[0] != without.Violations[0] {
 		t.Errorf("%+v and %+v", with.Violations, without.Violations)
 	}

@@ -39,7 +39,7 @@ func TestProtocols(t *testing.T) {
 			a := askFor(webOne, 22, "")
 			a.Protocol = asked
 			r := fromAlice(a)
-			d := Evaluate(r, []AccessPolicy{p}, Limits{}, nine)
+			d := Evaluate(t.Context(), r, []AccessPolicy{p}, Facts{}, Limits{}, nine)
 			got := strings.Join(reasons(t, r, d), " ")
 			if d.Allowed() {
 				got = string(d.Granted[0].Protocol)
@@ -60,13 +60,13 @@ func TestEachProtocolHasItsOwnSourcesAndMaximum(t *testing.T) {
 		a := askFor(webOne, 22, "")
 		a.Protocol, a.Duration = proto, 30*time.Minute
 		r := fromAlice(a)
-		if got := strings.Join(reasons(t, r, Evaluate(r, []AccessPolicy{p}, Limits{}, nine)), " "); got != want {
+		if got := strings.Join(reasons(t, r, Evaluate(t.Context(), r, []AccessPolicy{p}, Facts{}, Limits{}, nine)), " "); got != want {
 			t.Errorf("%s: got %q, want %q", proto, got, want)
 		}
 		a.Source, a.Duration = udp.Sources[0], time.Hour
 		a.Protocol = access.UDP
 		r = fromAlice(a)
-		if got := reasons(t, r, Evaluate(r, []AccessPolicy{p}, Limits{}, nine)); !slices.Equal(got, []string{"duration_too_long"}) {
+		if got := reasons(t, r, Evaluate(t.Context(), r, []AccessPolicy{p}, Facts{}, Limits{}, nine)); !slices.Equal(got, []string{"duration_too_long"}) {
 			t.Errorf("UDP for longer than UDP's maximum: %v", got)
 		}
 	}
@@ -104,7 +104,7 @@ func TestContainment(t *testing.T) {
 			p, a := office(), askFor(webOne, 22, "here")
 			p.Ports[0].Sources, a.Source = tt.allowed, netip.MustParsePrefix(tt.source)
 			r := fromAlice(a)
-			d := Evaluate(r, []AccessPolicy{p}, Limits{}, nine)
+			d := Evaluate(t.Context(), r, []AccessPolicy{p}, Facts{}, Limits{}, nine)
 			got := reasons(t, r, d)
 			if tt.ok != d.Allowed() || !tt.ok && !slices.Equal(got, []string{"here source_outside_policy"}) {
 				t.Fatalf("got %v", got)
@@ -134,7 +134,7 @@ func TestContainmentAgainstEveryAddress(t *testing.T) {
 			}
 			return true
 		})
-		got := Evaluate(fromAlice(a), []AccessPolicy{p}, Limits{}, nine).Allowed()
+		got := Evaluate(t.Context(), fromAlice(a), []AccessPolicy{p}, Facts{}, Limits{}, nine).Allowed()
 		if got != inOne {
 			t.Fatalf("%v in one of %v: allowed %t", a.Source, p.Ports[0].Sources, got)
 		}
@@ -153,7 +153,7 @@ func TestManyRangesAreNotAllNamed(t *testing.T) {
 	for n := range byte(MaxSources) {
 		p.Ports[0].Sources = append(p.Ports[0].Sources, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, n, 0}), 24))
 	}
-	d := Evaluate(fromAlice(a), []AccessPolicy{p}, Limits{}, nine)
+	d := Evaluate(t.Context(), fromAlice(a), []AccessPolicy{p}, Facts{}, Limits{}, nine)
 	if d.Allowed() || len(d.Violations[0].Message) > 400 || !strings.Contains(d.Violations[0].Message, "10.0.0.0/24") {
 		t.Errorf("got %+v", d.Violations)
 	}
@@ -199,7 +199,7 @@ func TestDurations(t *testing.T) {
 			a := askFor(webOne, 22, "")
 			tt.ask(&a)
 			r := fromAlice(a)
-			d := Evaluate(r, []AccessPolicy{office()}, limits, nine)
+			d := Evaluate(t.Context(), r, []AccessPolicy{office()}, Facts{}, limits, nine)
 			got := strings.Join(reasons(t, r, d), " ")
 			if d.Allowed() {
 				got = d.Granted[0].EndTime.Format(time.TimeOnly)
@@ -228,7 +228,7 @@ func TestNoGrantIsLongerThanItMayBe(t *testing.T) {
 		if a.Duration = asked; r.IntN(2) == 0 {
 			a.Duration, a.EndTime = 0, now.Add(asked)
 		}
-		d := Evaluate(fromAlice(a), []AccessPolicy{p}, Limits{}, now)
+		d := Evaluate(t.Context(), fromAlice(a), []AccessPolicy{p}, Facts{}, Limits{}, now)
 		if !d.Allowed() {
 			continue
 		}
@@ -283,7 +283,7 @@ func TestNearestDecidesAlone(t *testing.T) {
 					t.Errorf("the policy at %q decides, want %q", p.Scope, tt.decides)
 				}
 				r := fromAlice(askFor(webOne, 22, ""))
-				d := Evaluate(r, tt.policies, Limits{}, nine)
+				d := Evaluate(t.Context(), r, tt.policies, Facts{}, Limits{}, nine)
 				if got := strings.Join(reasons(t, r, d), " "); got != tt.want {
 					t.Errorf("got %q, want %q", got, tt.want)
 				}
@@ -295,7 +295,7 @@ func TestNearestDecidesAlone(t *testing.T) {
 	}
 	t.Run("each machine has its own", func(t *testing.T) {
 		r := fromAlice(askFor(webOne, 22, "a"), askFor(webTwo, 22, "b"))
-		d := Evaluate(r, []AccessPolicy{at(inGroup, alice), at(webTwo, alice)}, Limits{}, nine)
+		d := Evaluate(t.Context(), r, []AccessPolicy{at(inGroup, alice), at(webTwo, alice)}, Facts{}, Limits{}, nine)
 		if _ = reasons(t, r, d); !d.Allowed() || d.Granted[0].Scope != inGroup || d.Granted[1].Scope != webTwo {
 			t.Errorf("got %+v", d)
 		}
@@ -306,7 +306,8 @@ func TestEvaluateChangesNothingItWasGiven(t *testing.T) {
 	r := fromAlice(askFor(webOne, 22, "a"), askFor(webTwo, 80, "b"))
 	policies := []AccessPolicy{office()}
 	before := fmt.Sprintf("%+v %+v", r, policies)
-	one, two := Evaluate(r, policies, Limits{}, nine), Evaluate(r, policies, Limits{}, nine)
+	one := Evaluate(t.Context(), r, policies, Facts{}, Limits{}, nine)
+	two := Evaluate(t.Context(), r, policies, Facts{}, Limits{}, nine)
 	if after := fmt.Sprintf("%+v %+v", r, policies); after != before {
 		t.Errorf("was %s\nis  %s", before, after)
 	}

@@ -48,7 +48,7 @@ func TestTimesCountFromTheStartOrFromTheFirstOfTheChain(t *testing.T) {
 		if c.start != 0 {
 			req.StartTime = now.Add(c.start)
 		}
-		d := policy.Evaluate(req, []policy.AccessPolicy{p}, limits, now)
+		d := policy.Evaluate(t.Context(), req, []policy.AccessPolicy{p}, policy.Facts{}, limits, now)
 		switch {
 		case c.reason != "" && (len(d.Violations) != 1 || d.Violations[0].Reason != c.reason):
 			t.Errorf("%s: %+v", name, d)

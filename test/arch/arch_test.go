@@ -83,6 +83,20 @@ func TestArrows(t *testing.T) {
 	}
 }
 
+// TestZones holds that the commands which evaluate conditions carry the zones that
+// those may name, whatever the machine has.
+func TestZones(t *testing.T) {
+	for _, command := range []string{"cmd/handler", "cmd/portcullis"} {
+		out, err := exec.Command("go", "list", "-deps", module+command).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(out), "time/tzdata\n") {
+			t.Errorf("%s does not import time/tzdata", command)
+		}
+	}
+}
+
 func check(t *testing.T, from, to string) {
 	t.Helper()
 	ours, isOurs := strings.CutPrefix(to, module)

@@ -110,7 +110,7 @@ func noteSubmitter(s *local, noted *calls, age time.Duration) (*broker.Submitter
 		return nil, nil, err
 	}
 	submitter, err := broker.NewSubmitter(broker.SubmitPorts{
-		Policies: store, Requests: store, Files: store, Marks: store, Index: store, Starts: store, Events: store, Lockdowns: store,
+		Policies: store, Requests: store, Files: store, Marks: store, Index: store, Starts: store, Events: store, Lockdowns: store, Tickets: store,
 		Ledger: store, Machines: azure, Prompts: notedPrompts{sender, noted}, StartPrompts: sender, Clock: time.Now, Token: uuid.NewString,
 	}, broker.SubmitSettings{
 		ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute, SnapshotAge: age,

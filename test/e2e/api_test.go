@@ -19,6 +19,7 @@ const (
 	subscriptionPath = "/api/policies/subscriptions/00000000-0000-0000-0000-000000000001"
 	bare             = subscriptionPath + "/resourceGroups/prod/virtualMachines/bare-1"
 	barePolicy       = `{"scope":"/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/prod/providers/Microsoft.Compute/virtualMachines/bare-1","ports":[{"number":22,"protocol":"TCP","allowedSourceAddressPrefix":"203.0.113.0/24","maxRequestAccessDuration":"PT1H"}],"requestors":["*"],"baseline":false}`
+	noneSource       = `{"name":"none","kind":"standard","secrets":["PORTCULLIS_SECRET_NONE"],"mapping":{"ticket":"payload.id"},"sample":{"id":"CHG1"}}`
 	nobodysRequest   = "/api/access-requests/ar-aaaaaaaaaaaaaaaaaaaaaaaaaa"
 )
 
@@ -98,6 +99,10 @@ func (a *api) call(token, method, path, body string, headers ...string) answer {
 		a.t.Fatal(err)
 	}
 	res.Body = io.NopCloser(bytes.NewReader(data))
+	// While the handler's process is being started again, the host answers for it.
+	if res.StatusCode == http.StatusBadGateway {
+		return answer{status: res.StatusCode}
+	}
 	if ok, faults := a.check.ValidateHttpResponse(r, res); !ok {
 		for _, f := range faults {
 			a.t.Errorf("%s %s answers %d, which its document does not allow: %s: %s\n%s", method, path, res.StatusCode, f.Message, f.Reason, data)
@@ -139,6 +144,11 @@ func TestEveryRouteByEveryRole(t *testing.T) {
 		"liftLockdown":        {rulers, "DELETE", "/api/lockdown", "", nil},
 		"openapi":             {anybody, "GET", "/api/openapi.json", "", nil},
 		"accessRequestSchema": {anybody, "GET", "/api/schemas/access-request", "", nil},
+		"listSources":         {readers, "GET", "/api/sources", "", nil},
+		"getSource":           {readers, "GET", "/api/sources/none", "", nil},
+		"putSource":           {rulers, "PUT", "/api/sources/none", noneSource, []string{"If-Match", `"another"`}},
+		"deleteSource":        {rulers, "DELETE", "/api/sources/none", "", []string{"If-Match", `"another"`}},
+		"ticketSourceSchema":  {anybody, "GET", "/api/schemas/ticket-source", "", nil},
 		"accessPolicySchema":  {anybody, "GET", "/api/schemas/access-policy", "", nil},
 	}
 	const prod = "/resourceGroups/prod/providers/Microsoft.Compute/virtualMachines/bare-1"

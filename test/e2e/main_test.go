@@ -38,12 +38,31 @@ type world struct {
 	bus   *azservicebus.Client
 	posts *azservicebus.Sender
 	alice string // a token
+	log   *said  // what the handler and its host said
 
 	mu       sync.Mutex
 	rejected map[string][]rejection // by message id
 }
 
 var w *world
+
+// said is what was written so far, safe for concurrent use.
+type said struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *said) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *said) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
 
 func TestMain(m *testing.M) {
 	code, err := run(m)
@@ -62,17 +81,17 @@ func run(m *testing.M) (code int, err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	var log bytes.Buffer
-	w = &world{dir: dir, rejected: map[string][]rejection{}}
+	log := &said{}
+	w = &world{dir: dir, rejected: map[string][]rejection{}, log: log}
 	if err := w.stage(); err != nil {
 		return 1, err
 	}
-	if err := w.start(ctx, &log); err != nil {
+	if err := w.start(ctx, log); err != nil {
 		return 1, err
 	}
 	defer func() {
 		if err = errors.Join(err, w.stack.Close()); code != 0 || err != nil {
-			fmt.Fprintf(os.Stderr, "the handler and its host said:\n%s", log.Bytes())
+			fmt.Fprintf(os.Stderr, "the handler and its host said:\n%s", log.String())
 		}
 	}()
 	if err := w.connect(ctx); err != nil {
@@ -113,7 +132,7 @@ func (w *world) start(ctx context.Context, log io.Writer) error {
 	}
 	w.stack, err = localazure.Start(ctx, localazure.Config{
 		Dir: filepath.Join(w.dir, "local"), AppRoot: filepath.Join(w.dir, "app"), Topology: topology, Entities: entities,
-		OperationLatency: 50 * time.Millisecond, Stdout: log, Logger: slog.New(slog.DiscardHandler),
+		Settings: settings, OperationLatency: 50 * time.Millisecond, Stdout: log, Logger: slog.New(slog.DiscardHandler),
 	})
 	return err
 }

@@ -45,7 +45,7 @@ func (n *Network) List(ctx context.Context, subscription string) ([]broker.Machi
 			m, err = r.machine(id, machine)
 		}
 		if err != nil {
-			m = broker.Machine{ID: id, Name: machine.name, OS: machine.os, UniqueID: machine.unique, Unreadable: access.AsError(err).Message}
+			m = broker.Machine{ID: id, Name: machine.name, OS: machine.os, UniqueID: machine.unique, Location: machine.location, Tags: machine.tags, Unreadable: access.AsError(err).Message}
 		}
 		out = append(out, m)
 	}

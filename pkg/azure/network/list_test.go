@@ -130,3 +130,31 @@ func TestAListThatMayNotBeReadIsAnError(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A condition may ask for what a machine says of itself, listed or read alone.
+func TestAMachineHasItsTagsAndItsPlace(t *testing.T) {
+	topology := fleet(2)
+	topology.VirtualMachines[0].Tags = map[string]string{"Env": "prod", "empty": ""}
+	_, n := azureOf(t, topology, nil)
+	one, err := n.Machine(t.Context(), access.ResourceID(machines+"vm-0"), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := n.List(t.Context(), subscription)
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%d machines, %v", len(list), err)
+	}
+	for _, m := range append(list, one) {
+		want := map[string]string{}
+		if m.ID.Name() == "vm-0" {
+			want = topology.VirtualMachines[0].Tags
+		}
+		if !maps.Equal(m.Tags, want) || m.Location != "westeurope" {
+			t.Errorf("%s: %v in %q", m.ID.Name(), m.Tags, m.Location)
+		}
+	}
+	one.Tags["Env"] = "dev" // it is the caller's own
+	if again, err := n.Machine(t.Context(), one.ID, time.Time{}); err != nil || again.Tags["Env"] != "prod" {
+		t.Errorf("%v, %v", again.Tags, err)
+	}
+}

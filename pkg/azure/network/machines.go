@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -15,8 +16,9 @@ import (
 
 // vm is what is read of a virtual machine itself.
 type vm struct {
-	name, unique, os string
-	nics             []access.ResourceID
+	name, unique, os, location string
+	tags                       map[string]string
+	nics                       []access.ResourceID
 }
 
 // subnet is what is read of a subnet.
@@ -91,7 +93,7 @@ func get[T any](ctx context.Context, n *Network, id access.ResourceID, notBefore
 
 // machine resolves a machine to its ways in. What it gives is the caller's own.
 func (r reader) machine(id access.ResourceID, v vm) (broker.Machine, error) {
-	m := broker.Machine{ID: id, Name: v.name, UniqueID: v.unique, OS: v.os}
+	m := broker.Machine{ID: id, Name: v.name, UniqueID: v.unique, OS: v.os, Location: v.location, Tags: maps.Clone(v.tags)}
 	for _, id := range v.nics {
 		nic, err := r.nic(id)
 		if err != nil {
@@ -176,7 +178,10 @@ func unreadable(id access.ResourceID) error {
 
 func vmOf(id access.ResourceID, v *armcompute.VirtualMachine) (vm, error) {
 	// The id is in lower case; people know the machine as Azure spells it.
-	out := vm{name: value(v.Name)}
+	out := vm{name: value(v.Name), location: value(v.Location), tags: map[string]string{}}
+	for name, text := range v.Tags {
+		out.tags[name] = value(text)
+	}
 	if out.name == "" {
 		out.name = id.Name()
 	}

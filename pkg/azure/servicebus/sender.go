@@ -93,6 +93,17 @@ func (s *Sender) PromptStart(ctx context.Context, id access.RequestID, at time.T
 	return s.send(ctx, s.queues.Requests, m)
 }
 
+// PromptTicket implements broker.TicketPrompts. The body is for people to read.
+func (s *Sender) PromptTicket(ctx context.Context, id string) error {
+	body, err := json.Marshal(map[string]string{"ticketEvent": id})
+	if err != nil {
+		return err
+	}
+	m := message(body)
+	m.ApplicationProperties = map[string]any{broker.TicketEventProperty: id}
+	return s.send(ctx, s.queues.Requests, m)
+}
+
 // maxNamed bounds the violations of a rejection, so that it fits a message.
 const maxNamed = 50
 

@@ -312,3 +312,13 @@ func TestAStartIsNamedInAPropertyAndComesAtItsTime(t *testing.T) {
 		}
 	})
 }
+
+func TestATicketsEventIsNamedInAProperty(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.check(w.PromptTicket(context.Background(), "te-1"))
+		m := w.receive(queues.Requests)
+		if m.ApplicationProperties[broker.TicketEventProperty] != "te-1" || len(m.ApplicationProperties) != 1 {
+			w.Errorf("%s %v", m.Body, m.ApplicationProperties)
+		}
+	})
+}

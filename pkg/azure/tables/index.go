@@ -23,6 +23,8 @@ func namePartition(name string) string { return "name-" + hash(access.FoldName(n
 
 func vmPartition(vm access.ResourceID) string { return "vm-" + hash(string(vm)) }
 
+func vouchedPartition(id access.TicketID) string { return "ticket-" + hash(id.String()) }
+
 // enter writes the entry to a partition. What was accepted never changes, so it is
 // left as it is where it stands; its time of writing is its place in a count.
 func (s *Store) enter(ctx context.Context, partition string, e broker.IndexEntry) error {
@@ -59,6 +61,9 @@ func (s *Store) Enter(ctx context.Context, e broker.IndexEntry) error {
 	}
 	for _, vm := range e.VMs {
 		partitions = append(partitions, vmPartition(vm))
+	}
+	for _, t := range e.Tickets {
+		partitions = append(partitions, vouchedPartition(t))
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(enterAtOnce)
@@ -129,6 +134,8 @@ func (s *Store) Entries(ctx context.Context, q broker.IndexQuery) ([]broker.Inde
 		filter = "PartitionKey eq " + literal(namePartition(q.Name)) + filter
 	case q.VM != "":
 		filter = "PartitionKey eq " + literal(vmPartition(q.VM)) + filter
+	case !q.Ticket.Zero():
+		filter = "PartitionKey eq " + literal(vouchedPartition(q.Ticket)) + filter
 	default:
 		newest, oldest := "all-000000", "all-999999"
 		if t, ok := broker.PositionTime(first); ok {

@@ -2,10 +2,11 @@
 //
 // Tables: policies (a partition per subscription), requests (a partition per
 // request or NSG: the record, ended legs, events and their seals; and one for the
-// lockdown), pending (what Submit has not finished, what is to be started, and whose
-// events are to be sent), nsgs (a partition per NSG: its head and its live legs),
-// index (requests by name, by VM and by day), journal (events by the day on which
-// they were sealed).
+// lockdown), pending (what Submit has not finished, what is to be started, whose
+// events are to be sent, and the events of tickets that are not worked), nsgs (a
+// partition per NSG: its head and its live legs), index (requests by name, by VM, by
+// ticket and by day), journal (events by the day on which they were sealed), tickets
+// (a partition per ticket: what its last event said; and one per event), sources.
 package tables
 
 import (
@@ -38,9 +39,10 @@ const (
 
 // Store implements the broker's store ports. It is safe for concurrent use.
 type Store struct {
-	service                                          *aztables.ServiceClient
-	policies, requests, pending, nsg, index, journal *aztables.Client
-	told                                             func(subject string)
+	service                                 *aztables.ServiceClient
+	policies, requests, pending, nsg, index *aztables.Client
+	journal, tickets, sources               *aztables.Client
+	told                                    func(subject string)
 }
 
 // New makes a Store over the table service.
@@ -51,13 +53,14 @@ func New(service *aztables.ServiceClient) (*Store, error) {
 	return &Store{
 		service: service, policies: service.NewClient("policies"), requests: service.NewClient("requests"),
 		pending: service.NewClient("pending"), nsg: service.NewClient("nsgs"), index: service.NewClient("index"),
+		tickets: service.NewClient("tickets"), sources: service.NewClient("sources"),
 		journal: service.NewClient("journal"),
 	}, nil
 }
 
 // Init creates the tables that are missing.
 func (s *Store) Init(ctx context.Context) error {
-	for _, name := range []string{"policies", "requests", "pending", "nsgs", "index", "journal"} {
+	for _, name := range []string{"policies", "requests", "pending", "nsgs", "index", "journal", "tickets", "sources"} {
 		if _, err := s.service.CreateTable(ctx, name, nil); err != nil && !is(err, "TableAlreadyExists") {
 			return failure(err, "creating the table "+name)
 		}

@@ -32,6 +32,7 @@ var (
 	_ broker.LegWriter       = (*tables.Store)(nil)
 	_ broker.Heads           = (*tables.Store)(nil)
 	_ broker.Events          = (*tables.Store)(nil)
+	_ broker.Tickets         = (*tables.Store)(nil)
 )
 
 const (

@@ -168,6 +168,7 @@ type Bus struct {
 	mu       sync.Mutex
 	prompts  []Prompted
 	starts   []StartPrompted
+	tickets  []string
 	subjects []string
 	Rejected []broker.Rejection
 }

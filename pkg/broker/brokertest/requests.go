@@ -142,6 +142,9 @@ func (s *Store) Enter(_ context.Context, e broker.IndexEntry) error {
 	for _, vm := range e.VMs {
 		partitions = append(partitions, "vm/"+string(vm))
 	}
+	for _, t := range e.Tickets {
+		partitions = append(partitions, "ticket/"+t.String())
+	}
 	for _, p := range partitions {
 		if err := s.do(func() error { s.enter(p, e); return nil }); err != nil {
 			return err
@@ -158,6 +161,8 @@ func (s *Store) Entries(_ context.Context, q broker.IndexQuery) (out []broker.In
 		partition = "name/" + access.FoldName(q.Name)
 	case q.VM != "":
 		partition = "vm/" + string(q.VM)
+	case !q.Ticket.Zero():
+		partition = "ticket/" + q.Ticket.String()
 	}
 	err = s.do(func() error {
 		first, last := q.Bounds()

@@ -13,6 +13,7 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/broker"
 	"github.com/portcullis-access/portcullis/pkg/policy"
+	"github.com/portcullis-access/portcullis/pkg/ticket"
 )
 
 // Faults cuts calls off. One is shared by all ports of a test.
@@ -83,6 +84,10 @@ type Store struct {
 	extended map[access.RequestID][]access.RequestID
 	index    map[string]map[string]indexRow
 	lockdown access.Lockdown
+	tickets  map[access.TicketID]access.Ticket
+	told     map[string]access.TicketEvent
+	works    map[string]broker.TicketWork
+	sources  map[string]ticket.Source
 	chains   chains
 	// Clock is the store's own; the system's unless it is set.
 	Clock func() time.Time
@@ -99,6 +104,7 @@ func NewStore(f *Faults) *Store {
 		rows: map[access.ResourceID]map[string]access.Baseline{}, starts: map[access.RequestID]access.Start{},
 		planned: map[access.RequestID]time.Time{}, revoked: map[access.RequestID][]access.Revocation{},
 		extended: map[access.RequestID][]access.RequestID{}, index: map[string]map[string]indexRow{},
+		told: map[string]access.TicketEvent{}, works: map[string]broker.TicketWork{}, sources: map[string]ticket.Source{}, tickets: map[access.TicketID]access.Ticket{},
 		chains: newChains(), Clock: now,
 	}
 }
