@@ -30,6 +30,7 @@ type APIParts struct {
 	Policies   Policies
 	Sources    SourceDesk
 	Lockdowns  Lockdowns
+	Audits     Audits
 	Identities Identities
 	Log        *slog.Logger
 }
@@ -45,7 +46,7 @@ type AccessAPI struct {
 
 // NewAccessAPI makes the API.
 func NewAccessAPI(p APIParts) (*AccessAPI, error) {
-	if p.Desk == nil || p.Changes == nil || p.Machines == nil || p.Policies == nil || p.Sources == nil || p.Lockdowns == nil || p.Identities == nil || p.Log == nil {
+	if p.Desk == nil || p.Changes == nil || p.Machines == nil || p.Policies == nil || p.Sources == nil || p.Lockdowns == nil || p.Audits == nil || p.Identities == nil || p.Log == nil {
 		return nil, errors.New("handlers: the access API lacks a part")
 	}
 	return newAPI(p)
@@ -58,6 +59,7 @@ func newAPI(p APIParts) (*AccessAPI, error) {
 	a.machineRoutes()
 	a.lockdownRoutes()
 	a.policyRoutes()
+	a.auditRoutes()
 	a.sourceRoutes()
 	a.document("/api/openapi.json", "application/json", openAPI)
 	a.document("/api/schemas/access-request", "application/schema+json", func() (json.RawMessage, error) { return accessjson.RequestSchema(), nil })

@@ -144,12 +144,8 @@ func (a *AccessAPI) list(r *http.Request, by access.Caller) (answer, error) {
 			return answer{}, err
 		}
 	}
-	for name, to := range map[string]*time.Time{"from": &f.From, "to": &f.To} {
-		if text := query.Get(name); text != "" {
-			if *to, err = time.Parse(time.RFC3339, text); err != nil {
-				return answer{}, access.Errorf(access.InvalidArgument, "time_invalid", "%s is a time such as 2026-11-24T10:00:00Z", name)
-			}
-		}
+	if f.From, f.To, err = timeRange(query); err != nil {
+		return answer{}, err
 	}
 	p, err := a.Desk.List(r.Context(), by, f)
 	if err != nil {

@@ -242,7 +242,7 @@ func TestWhatMaySucceedLaterIsSentAgainAndInTheEndLeftToDie(t *testing.T) {
 
 func call(t *testing.T, f *fake, method, path, body string, headers ...string) *httptest.ResponseRecorder {
 	t.Helper()
-	api, err := handlers.NewAccessAPI(handlers.APIParts{Desk: deskFake{f}, Changes: deskFake{f}, Machines: nomachines{}, Policies: nopolicies{}, Sources: nosources{}, Lockdowns: nolockdowns{}, Identities: f, Log: slog.New(slog.DiscardHandler)})
+	api, err := handlers.NewAccessAPI(handlers.APIParts{Desk: deskFake{f}, Changes: deskFake{f}, Machines: nomachines{}, Policies: nopolicies{}, Sources: nosources{}, Lockdowns: nolockdowns{}, Audits: noaudits{}, Identities: f, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

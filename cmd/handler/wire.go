@@ -8,6 +8,7 @@ import (
 	"github.com/portcullis-access/portcullis/handlers"
 	"github.com/portcullis-access/portcullis/handlers/portal"
 	"github.com/portcullis-access/portcullis/pkg/accessevent"
+	"github.com/portcullis-access/portcullis/pkg/accessjson"
 	"github.com/portcullis-access/portcullis/pkg/azure/network"
 	"github.com/portcullis-access/portcullis/pkg/azure/servicebus"
 	"github.com/portcullis-access/portcullis/pkg/azure/tables"
@@ -67,11 +68,16 @@ func wire(cfg config.Config, p parts) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	anchor, err := anchoring(cfg, p.store, p.clock)
+	if err != nil {
+		return nil, err
+	}
 	return customhandler.New(map[string]customhandler.Function{
 		"RequestAccess": request.Handle,
 		"ReconcileNsg":  handlers.ReconcileNsg(c.reconciler.Reconcile),
 		"Sweep":         handlers.Timer(c.sweeper.Sweep),
 		"Scan":          handlers.Timer(c.scanner.Scan),
+		"Anchor":        handlers.Timer(anchor),
 		"DeadRequest":   handlers.DeadRequest(c.dead),
 		"DeadReconcile": handlers.DeadReconcile(c.dead),
 		"PublishEvents": handlers.PublishEvents(c.publisher.Publish, p.log),
@@ -160,6 +166,7 @@ func (p parts) secretValues(names []string) []string {
 func wireAPI(cfg config.Config, p parts, c core) (http.Handler, error) {
 	policies, err := broker.NewPolicyDesk(broker.PolicyPorts{
 		Policies: p.store, Grants: c.desk, Events: p.store, Clock: p.clock, Token: uuid.NewString, Baselines: c.enabler.Plan, Ensure: c.enabler.Ensure,
+		Document: accessjson.EncodePolicy,
 	})
 	if err != nil {
 		return nil, err
@@ -171,6 +178,10 @@ func wireAPI(cfg config.Config, p parts, c core) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	audits, err := broker.NewAuditDesk(p.store, p.store)
+	if err != nil {
+		return nil, err
+	}
 	sources, err := broker.NewSourceDesk(broker.SourcePorts{
 		Sources: p.store, Events: p.store, Clock: p.clock, Token: uuid.NewString,
 		Secret: func(name string) broker.SecretState { return broker.SecretState(p.secrets.State(name)) },
@@ -179,6 +190,6 @@ func wireAPI(cfg config.Config, p parts, c core) (http.Handler, error) {
 		return nil, err
 	}
 	return handlers.NewAccessAPI(handlers.APIParts{
-		Desk: c.desk, Changes: c.desk, Machines: machines, Policies: policies, Sources: sources, Lockdowns: c.lockdown, Identities: p.verifier, Log: p.log,
+		Desk: c.desk, Changes: c.desk, Machines: machines, Policies: policies, Sources: sources, Lockdowns: c.lockdown, Audits: audits, Identities: p.verifier, Log: p.log,
 	})
 }

@@ -22,7 +22,7 @@ import (
 
 // functions are those of the app: nobody may reach one by its name from outside.
 var functions = []string{
-	"AccessApi", "DeadReconcile", "DeadRequest", "PortalFiles", "PortalPage", "ReconcileNsg", "PublishEvents", "RequestAccess", "Scan", "Sweep", "TicketWebhook",
+	"AccessApi", "Anchor", "DeadReconcile", "DeadRequest", "PortalFiles", "PortalPage", "ReconcileNsg", "PublishEvents", "RequestAccess", "Scan", "Sweep", "TicketWebhook",
 }
 
 // examining is what the flags of doctor say.

@@ -210,7 +210,7 @@ const standingDesk = `{"source":` + deskJSON + `,"webhook":"/webhooks/desk","sec
 
 // full answers every call of the walk through the tool.
 func full(t *testing.T) *fake {
-	return newFake(t).
+	return recorded(newFake(t)).
 		on("GET /api/me", ok(`{"name":"alice@contoso.com","objectId":"o","roles":["Access.Request"],"address":"203.0.113.7"}`)).
 		on("GET /api/machines", machinesJSON).
 		on("GET /api/machines/"+sub+"/prod/db-1", ok(db1JSON)).

@@ -31,6 +31,7 @@ func TestWhatPeopleSee(t *testing.T) {
 	for name, c := range map[string]struct {
 		args  string
 		stdin string // somebody sits there
+		later bool   // a few hours later, with anchors to be had
 		json  bool
 		set   func(*fake)
 	}{
@@ -67,6 +68,23 @@ func TestWhatPeopleSee(t *testing.T) {
 		"policy-apply":     {args: "policy apply --yes -f " + policyFile},
 		"policy-changed": {args: "policy apply --yes -f " + policyFile, set: func(f *fake) {
 			f.on("PUT "+policyAt(""), problem(412, "condition_failed", "policy_changed", "somebody else has changed the policy: read it again, and apply your change to what it is now")).on("PUT "+policyAt("")+"?plan=true", ok(nothingJSON))
+		}},
+		"audit":       {args: "audit --vm web-1"},
+		"audit-limit": {args: "audit --limit 2"},
+		"audit-json":  {args: "audit -o json --limit 1"},
+		"audit-csv":   {args: "audit --format csv"},
+		"audit-none":  {args: "audit", set: func(f *fake) { f.on("GET /api/audit/events", ok(`{"items":[]}`)) }},
+		"audit-gone": {args: "audit --kind Opened", set: func(f *fake) {
+			f.on("GET /api/audit/events", ok(`{"items":[{"subject":"`+id1+`","kind":"Opened","at":"2026-11-24T12:00:00Z","missing":true,"seal":{}}]}`))
+		}},
+		"audit-verify":        {args: "audit verify --anchors https://acc.example/anchors", later: true},
+		"audit-verify-json":   {args: "audit verify -o json --anchors https://acc.example/anchors", later: true},
+		"audit-verify-bare":   {args: "audit verify --from 2026-11-24", later: true},
+		"audit-verify-one":    {args: "audit verify --subject " + id1, later: true},
+		"audit-verify-behind": {args: "audit verify --anchors https://acc.example/anchors --subject " + id1, later: true, set: func(f *fake) { f.moreOf(id1) }},
+		"audit-verify-wrong": {args: "audit verify --anchors https://acc.example/anchors", later: true, set: func(f *fake) {
+			f.edit("/api/audit/chains?subject="+id1, "203.0.113.7", "198.51.100.1")
+			delete(f.has, "GET /api/audit/chains?subject="+id2)
 		}},
 		"source-list":          {args: "source list"},
 		"source-get":           {args: "source get desk"},
@@ -116,8 +134,11 @@ func TestWhatPeopleSee(t *testing.T) {
 			if c.stdin != "" {
 				d.in, d.asks = strings.NewReader(c.stdin), true
 			}
+			if c.later {
+				d.anchored(t)
+			}
 			code := d.run(t, strings.Fields(c.args)...)
-			got := fmt.Sprintf("%s--- stderr\n%s--- exit %d\n", d.out.String(), d.errs.String(), code)
+			got := strings.ReplaceAll(fmt.Sprintf("%s--- stderr\n%s--- exit %d\n", d.out.String(), d.errs.String(), code), "\r\n", "\n")
 			for _, r := range got {
 				if r < ' ' && r != '\n' || r == 0x202e {
 					t.Errorf("%q reaches the terminal", r)

@@ -27,7 +27,7 @@ func surroundings() *shell {
 	_, plain := os.LookupEnv("NO_COLOR") // https://no-color.org
 	plain = plain && os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb"
 	return &shell{
-		in: os.Stdin, out: os.Stdout, errs: os.Stderr, lookup: os.LookupEnv, now: time.Now, sleep: sleep, credential: connect.UserToken,
+		in: os.Stdin, out: os.Stdout, errs: os.Stderr, lookup: os.LookupEnv, now: time.Now, sleep: sleep, credential: connect.UserToken, anchors: connectAnchors,
 		asks: isTerminal(os.Stdin) && isTerminal(os.Stderr), spins: isTerminal(os.Stderr) && os.Getenv("TERM") != "dumb",
 		colorOut: isTerminal(os.Stdout) && !plain, colorErr: isTerminal(os.Stderr) && !plain,
 	}

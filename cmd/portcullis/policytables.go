@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/accessjson"
 	"github.com/portcullis-access/portcullis/pkg/azure/tables"
+	"github.com/portcullis-access/portcullis/pkg/broker"
 	"github.com/portcullis-access/portcullis/pkg/config"
 	"github.com/portcullis-access/portcullis/pkg/policy"
 	"github.com/spf13/cobra"
@@ -47,6 +49,18 @@ func (s *shell) applyDirectly(ctx context.Context, p policy.AccessPolicy, f chan
 		return err
 	}
 	if err := store.Init(ctx); err != nil {
+		return err
+	}
+	before, err := store.GetPolicy(ctx, p.Scope)
+	if err != nil && access.CodeOf(err) != access.NotFound {
+		return err
+	}
+	// Nobody is signed in here: whoever may write the tables may say what they like.
+	event, err := broker.PolicyEvent(access.EventPolicyChanged, access.Caller{Name: "portcullis policy apply --tables"}, p, before, accessjson.EncodePolicy, s.now(), rand.Text())
+	if err != nil {
+		return err
+	}
+	if err := store.Append(ctx, []access.Event{event}); err != nil {
 		return err
 	}
 	version, err := store.PutPolicy(ctx, p)

@@ -9,7 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/portcullis-access/portcullis/pkg/broker"
 	"github.com/portcullis-access/portcullis/pkg/client"
+	"github.com/portcullis-access/portcullis/pkg/config"
 	"github.com/spf13/cobra"
 )
 
@@ -22,10 +24,12 @@ type shell struct {
 	sleep     func(context.Context, time.Duration) error
 	// credential gives tokens for an audience, by whatever signed in here.
 	credential func(audience string) func(context.Context) (string, error)
-	asks       bool // somebody can be asked
-	spins      bool // somebody watches stderr
-	colorOut   bool
-	colorErr   bool
+	// anchors opens a container of anchors, by an identity as the connection says.
+	anchors  func(url string, like config.Connection) (broker.AnchorReader, error)
+	asks     bool // somebody can be asked
+	spins    bool // somebody watches stderr
+	colorOut bool
+	colorErr bool
 
 	url, tokenFile, output string // flags
 	began                  bool   // a command runs: what fails now is not how it was called
@@ -33,7 +37,7 @@ type shell struct {
 
 const about = `Just-in-time access to Azure virtual machines: see which there are, ask for a port
 of one for a while, extend it, give it back; as an administrator switch it on and
-off, keep policies, lock down.
+off, keep policies, lock down; as an auditor see what happened, and what is proven.
 
 Where the service is:
   --url or PORTCULLIS_URL        the function app's address (https)
@@ -46,7 +50,8 @@ Who you are, the first that is there:
 
 Exit codes:
   0  done
-  1  failed; with --wait also: it was accepted and could not be opened
+  1  failed; with --wait also: it was accepted and could not be opened;
+     audit verify also: something is wrong with the record
   2  not understood: a flag, an argument, a name that fits several machines, a file,
      a setting
   3  refused: by a policy, by a lockdown, or by how things stand
@@ -74,7 +79,7 @@ func (s *shell) command() *cobra.Command {
 	f.StringVarP(&s.output, "output", "o", "table", "table for people, json for scripts: what the API answered, and problems too")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp)) // fails only for a flag that is not defined
 	root.AddCommand(s.vmsCommand(), s.requestCommand(), s.statusCommand(), s.extendCommand(), s.revokeCommand(),
-		s.enableCommand(), s.disableCommand(), s.lockdownCommand(), s.policyCommand(), s.sourceCommand(), s.importCommand(), s.sweepCommand(), s.doctorCommand(), s.initCommand())
+		s.enableCommand(), s.disableCommand(), s.lockdownCommand(), s.policyCommand(), s.sourceCommand(), s.importCommand(), s.auditCommand(), s.sweepCommand(), s.doctorCommand(), s.initCommand())
 	s.mark(root)
 	root.SetIn(s.in)
 	root.SetOut(s.out)

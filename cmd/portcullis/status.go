@@ -98,7 +98,7 @@ func detail(fields map[string]string) string {
 	var out []string
 	for _, k := range slices.Sorted(maps.Keys(fields)) {
 		v := fields[k]
-		if v == "" || strings.HasPrefix(k, "grant.") || slices.Contains(saidAbove(), k) {
+		if v == "" || strings.HasPrefix(k, "grant.") || strings.HasPrefix(k, "asked.") || slices.Contains(saidAbove(), k) {
 			continue
 		}
 		if strings.HasPrefix(v, "/subscriptions/") {
@@ -112,7 +112,7 @@ func detail(fields map[string]string) string {
 // saidAbove are an event's fields that the request itself shows, or that mean
 // nothing to a person; --events -o json has them all.
 func saidAbove() []string {
-	return []string{"actorObjectId", "channel", "clientId", "endTimeUtc", "extends", "justification", "requestedBy", "requestor", "source", "ticket"}
+	return []string{"actorObjectId", "channel", "clientId", "endTimeUtc", "extends", "grant", "justification", "requestedBy", "requestor", "source", "ticket"}
 }
 
 func (s *shell) statusList(ctx context.Context, api *client.Client, l listing) error {

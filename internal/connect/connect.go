@@ -15,9 +15,11 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/admin"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 	"github.com/portcullis-access/portcullis/pkg/broker"
 	"github.com/portcullis-access/portcullis/pkg/config"
 
+	"github.com/portcullis-access/portcullis/pkg/azure/blobs"
 	"github.com/portcullis-access/portcullis/pkg/azure/defender"
 	"github.com/portcullis-access/portcullis/pkg/azure/network"
 	"github.com/portcullis-access/portcullis/pkg/azure/rights"
@@ -83,6 +85,20 @@ func Tables(c config.Connection) (*tables.Store, error) {
 		return nil, fmt.Errorf("connecting to the tables: %w", err)
 	}
 	return tables.New(client)
+}
+
+// Anchors connects to the container of the anchors. like names the identity that
+// is used.
+func Anchors(url string, like config.Connection) (*blobs.Container, error) {
+	cred, err := Credential(like)
+	if err != nil {
+		return nil, err
+	}
+	client, err := container.NewClient(url, cred, nil)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the anchors: %w", err)
+	}
+	return blobs.New(client)
 }
 
 // Network connects to Resource Manager. like names the identity that is used.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -42,6 +43,25 @@ const (
 	EventLockedDown     EventKind = "LockedDown"     // every door is to be shut, and kept shut
 	EventLockdownLifted EventKind = "LockdownLifted" // requests are taken again
 )
+
+// EventKinds lists every kind of event.
+func EventKinds() []EventKind {
+	return []EventKind{
+		EventRequested, EventRefused, EventOpened, EventClosing, EventClosed, EventFailed, EventDeadLettered, EventRuleRemoved,
+		EventBaselineShut, EventBaselineLifted, EventPolicyChanged, EventPolicyRemoved, EventStarted, EventNotStarted, EventRevoked, EventExtended,
+		EventOverdue, EventDrift, EventSourceChanged, EventSourceRemoved, EventTicket, EventLockedDown, EventLockdownLifted,
+	}
+}
+
+// ParseEventKind reads a kind's name, in any case.
+func ParseEventKind(s string) (EventKind, error) {
+	for _, k := range EventKinds() {
+		if strings.EqualFold(string(k), s) {
+			return k, nil
+		}
+	}
+	return "", Errorf(InvalidArgument, "event_kind_unknown", "%s is no kind of event; there is %s and others", quote(s), EventOpened)
+}
 
 // Event is one decision or change, written once and never altered. Audit,
 // history and outgoing events are readers of these rows.

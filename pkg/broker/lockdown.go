@@ -98,19 +98,28 @@ func (d *LockdownDesk) set(ctx context.Context, change func(*access.Lockdown) (a
 		if l, err = d.Lockdowns.Lockdown(ctx); err != nil {
 			return l, err
 		}
+		before := l
 		kind, changed := change(&l)
 		if !changed {
 			return l, nil
 		}
 		err = d.Lockdowns.SetLockdown(ctx, l, []access.Event{{
 			Subject: SubjectLockdown, Kind: kind, At: l.At, Actor: by.Name, Key: l.At.Format(time.RFC3339Nano) + "-" + d.Token(),
-			Detail: map[string]string{"reason": l.Reason, "actorObjectId": by.ObjectID},
+			Detail: map[string]string{"reason": l.Reason, "before": lockdownText(before), "after": lockdownText(l), "actorObjectId": by.ObjectID},
 		}})
 		if access.CodeOf(err) != access.Aborted {
 			return l, err
 		}
 	}
 	return l, err
+}
+
+// lockdownText tells how a lockdown stood.
+func lockdownText(l access.Lockdown) string {
+	if !l.Active {
+		return "off"
+	}
+	return "on since " + l.At.UTC().Format(time.RFC3339) + " by " + l.By + ": " + l.Reason
 }
 
 // Tell asks every NSG with live legs to close them, if there is a lockdown of

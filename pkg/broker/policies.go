@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"time"
@@ -50,14 +52,19 @@ type PolicyPorts struct {
 	Baselines func(ctx context.Context, p policy.AccessPolicy, remove bool) ([]MachinePlan, error)
 	// Ensure brings a subscription's baselines up to date: an Enabler's Ensure.
 	Ensure func(ctx context.Context, subscription string) error
+	// Document gives a policy as its document, for the events of its changes.
+	Document func(p policy.AccessPolicy) ([]byte, error)
 }
+
+// maxPolicyDocument bounds a policy's document in an event, in bytes.
+const maxPolicyDocument = 64 << 10
 
 // PolicyDesk keeps the policies, and with them what is shut.
 type PolicyDesk struct{ PolicyPorts }
 
 // NewPolicyDesk makes a PolicyDesk; every port is required.
 func NewPolicyDesk(p PolicyPorts) (*PolicyDesk, error) {
-	if p.Policies == nil || p.Grants == nil || p.Events == nil || p.Clock == nil || p.Token == nil || p.Baselines == nil || p.Ensure == nil {
+	if p.Policies == nil || p.Grants == nil || p.Events == nil || p.Clock == nil || p.Token == nil || p.Baselines == nil || p.Ensure == nil || p.Document == nil {
 		return nil, errors.New("broker: a port of the policy desk is missing")
 	}
 	return &PolicyDesk{p}, nil
@@ -137,7 +144,11 @@ func (d *PolicyDesk) Put(ctx context.Context, by access.Caller, p policy.AccessP
 		change.Machines, err = d.Baselines(ctx, p, false)
 		return change, err
 	}
-	if err := d.Events.Append(ctx, []access.Event{d.event(access.EventPolicyChanged, by, p, before.Version)}); err != nil {
+	event, err := d.event(access.EventPolicyChanged, by, p, before)
+	if err != nil {
+		return PolicyChange{}, err
+	}
+	if err := d.Events.Append(ctx, []access.Event{event}); err != nil {
 		return PolicyChange{}, err
 	}
 	if change.Policy, err = d.Policies.SavePolicy(ctx, p, o.Version); err != nil {
@@ -165,6 +176,7 @@ func (d *PolicyDesk) Delete(ctx context.Context, by access.Caller, scope access.
 	if p.Version == "" || p.Disabled {
 		return PolicyChange{}, access.Errorf(access.NotFound, "policy_unknown", "no policy stands at %s", scope)
 	}
+	before := p
 	p.Disabled = true
 	var change PolicyChange
 	if change.NotAllowed, err = d.Grants.NotAllowed(ctx, scope, with(all, p)); err != nil {
@@ -174,7 +186,11 @@ func (d *PolicyDesk) Delete(ctx context.Context, by access.Caller, scope access.
 		change.Machines, err = d.Baselines(ctx, p, true)
 		return change, err
 	}
-	if err := d.Events.Append(ctx, []access.Event{d.event(access.EventPolicyRemoved, by, p, p.Version)}); err != nil {
+	event, err := d.event(access.EventPolicyRemoved, by, p, before)
+	if err != nil {
+		return PolicyChange{}, err
+	}
+	if err := d.Events.Append(ctx, []access.Event{event}); err != nil {
 		return PolicyChange{}, err
 	}
 	if _, err = d.Policies.SavePolicy(ctx, p, o.Version); err != nil {
@@ -232,14 +248,39 @@ func baselineAsItIs(p policy.AccessPolicy, all []policy.AccessPolicy) *bool {
 	return &shuts
 }
 
-func (d *PolicyDesk) event(kind access.EventKind, by access.Caller, p policy.AccessPolicy, before string) access.Event {
-	now := d.Clock().UTC()
+func (d *PolicyDesk) event(kind access.EventKind, by access.Caller, p, before policy.AccessPolicy) (access.Event, error) {
+	return PolicyEvent(kind, by, p, before, d.Document, d.Clock(), d.Token())
+}
+
+// PolicyEvent tells a change, with the whole policy before and after it: one that
+// is being removed stands for nothing. The token tells apart changes of one moment.
+func PolicyEvent(kind access.EventKind, by access.Caller, p, before policy.AccessPolicy, document func(policy.AccessPolicy) ([]byte, error),
+	now time.Time, token string) (access.Event, error) {
+	now = now.UTC()
 	shuts := "false"
 	if p.Shuts() {
 		shuts = "true"
 	}
-	return access.Event{
-		Subject: string(p.Scope), Kind: kind, At: now, Actor: by.Name, Key: now.Format(time.RFC3339Nano) + "-" + d.Token(),
-		Detail: map[string]string{"scope": string(p.Scope), "before": before, "baseline": shuts, "actorObjectId": by.ObjectID},
+	e := access.Event{
+		Subject: string(p.Scope), Kind: kind, At: now, Actor: by.Name, Key: now.Format(time.RFC3339Nano) + "-" + token,
+		Detail: map[string]string{"scope": string(p.Scope), "beforeVersion": before.Version, "baseline": shuts, "actorObjectId": by.ObjectID},
 	}
+	for name, p := range map[string]policy.AccessPolicy{"before": before, "after": p} {
+		if p.Scope == "" || p.Disabled {
+			continue
+		}
+		data, err := document(p)
+		if err != nil {
+			return e, err
+		}
+		var b bytes.Buffer
+		if err := json.Compact(&b, data); err != nil {
+			return e, err
+		}
+		if b.Len() > maxPolicyDocument {
+			return e, access.Errorf(access.InvalidArgument, "policy_too_large", "the policy has %d bytes; %d are allowed", b.Len(), maxPolicyDocument)
+		}
+		e.Detail[name] = b.String()
+	}
+	return e, nil
 }

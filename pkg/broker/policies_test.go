@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/accessjson"
 	"github.com/portcullis-access/portcullis/pkg/broker"
 	"github.com/portcullis-access/portcullis/pkg/policy"
 )
@@ -17,7 +18,7 @@ func (w *world) policyDesk() *broker.PolicyDesk {
 	token := func() string { return "token-d" }
 	d, err := broker.NewPolicyDesk(broker.PolicyPorts{
 		Policies: w.store, Grants: w.desk, Events: w.store, Clock: clock, Token: token, Ensure: w.enabler.Ensure,
-		Baselines: w.enabler.Plan,
+		Baselines: w.enabler.Plan, Document: accessjson.EncodePolicy,
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -111,6 +110,9 @@ func decisionEvent(rec access.Record) access.Event {
 	if !rec.Request.StartTime.IsZero() {
 		e.Detail["startTimeUtc"] = rec.Request.StartTime.UTC().Format(time.RFC3339)
 	}
+	if by := rec.Request.Event; by != nil {
+		e.Detail["ticketEvent"] = by.Ticket.String() + " event " + by.Event
+	}
 	if rec.Request.Extends != "" {
 		e.Detail["extends"] = string(rec.Request.Extends)
 	}
@@ -122,13 +124,9 @@ func decisionEvent(rec access.Record) access.Event {
 			reasons = append(reasons, strings.TrimSpace(v.Path+" "+v.Reason))
 		}
 		e.Detail["violations"] = strings.Join(reasons, "; ")
+		detailAsked(e.Detail, rec.Request.Ports)
 		return e
 	}
-	for _, g := range rec.Grants {
-		e.Detail["grant."+strconv.Itoa(g.Index)] = strings.Join([]string{
-			string(g.VM), strconv.Itoa(int(g.Port)) + "/" + string(g.Protocol), "from " + access.FormatPrefix(g.Source),
-			"until " + g.EndTime.UTC().Format(time.RFC3339), "by policy " + string(g.PolicyScope) + " " + g.PolicyVersion,
-		}, " ")
-	}
+	detailGrants(e.Detail, rec.Grants)
 	return e
 }

@@ -182,7 +182,7 @@ func closeLegsAs(ctx context.Context, ledger Ledger, writer LegWriter, prompts P
 func legEvent(kind access.EventKind, l access.Leg, at time.Time) access.Event {
 	detail := map[string]string{
 		"vm": string(l.VM), "nsg": string(l.NSG), "port": strconv.Itoa(int(l.Port)) + "/" + string(l.Protocol), "source": access.FormatPrefix(l.Source),
-		"endTimeUtc": l.EndTime.UTC().Format(time.RFC3339),
+		"grant": strconv.Itoa(l.Grant), "endTimeUtc": l.EndTime.UTC().Format(time.RFC3339),
 	}
 	if l.Reason != "" {
 		detail["statusReason"] = string(l.Reason)

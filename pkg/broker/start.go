@@ -124,5 +124,6 @@ func startEvent(st access.Start) access.Event {
 		e.Kind = access.EventNotStarted
 		e.Detail["statusReason"], e.Detail["message"] = string(st.Reason), strings.TrimSpace(st.Message)
 	}
+	detailGrants(e.Detail, st.Grants)
 	return e
 }

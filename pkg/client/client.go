@@ -250,38 +250,55 @@ func get[T any](ctx context.Context, c *Client, in call) (Answer[T], error) {
 // maxPages bounds a list, so that no answer makes the client call for ever.
 const maxPages = 1000
 
+// pageOf reads one page of a list. next is the query of the page after it; nil at
+// the end.
+func pageOf[T any](ctx context.Context, c *Client, path string, query url.Values) (out List[T], next url.Values, err error) {
+	unreadable := func(detail string, err error) error {
+		return &Error{Code: Internal, Reason: "answer_unreadable", Detail: detail, Err: err}
+	}
+	page, err := get[struct {
+		Items    []json.RawMessage `json:"items"`
+		NextLink string            `json:"nextLink"`
+	}](ctx, c, call{method: http.MethodGet, path: path, query: query})
+	if err != nil {
+		return out, nil, err
+	}
+	for _, raw := range page.Value.Items {
+		var item T
+		if err := json.Unmarshal(raw, &item); err != nil {
+			return out, nil, unreadable("the answer is not what this version of the client reads", err)
+		}
+		out.Items, out.Raw = append(out.Items, item), append(out.Raw, raw)
+	}
+	if page.Value.NextLink == "" {
+		return out, nil, nil
+	}
+	// Only the query of the link is taken: the token goes where it always goes.
+	link, err := url.Parse(page.Value.NextLink)
+	if err != nil || link.RawQuery == "" {
+		return out, nil, unreadable("the list does not say how it goes on", nil)
+	}
+	return out, link.Query(), nil
+}
+
 // list reads the pages of a list until it has as many items as asked for, or
 // all for most = 0.
 func list[T any](ctx context.Context, c *Client, path string, query url.Values, most int) (List[T], error) {
 	var out List[T]
 	for range maxPages {
-		page, err := get[struct {
-			Items    []json.RawMessage `json:"items"`
-			NextLink string            `json:"nextLink"`
-		}](ctx, c, call{method: http.MethodGet, path: path, query: query})
+		page, next, err := pageOf[T](ctx, c, path, query)
 		if err != nil {
 			return List[T]{}, err
 		}
-		for _, raw := range page.Value.Items {
-			var item T
-			if err := json.Unmarshal(raw, &item); err != nil {
-				return List[T]{}, &Error{Code: Internal, Reason: "answer_unreadable", Detail: "the answer is not what this version of the client reads", Err: err}
-			}
-			out.Items, out.Raw = append(out.Items, item), append(out.Raw, raw)
-			if most > 0 && len(out.Items) == most {
-				out.More = page.Value.NextLink != "" || len(page.Value.Items) > most
-				return out, nil
-			}
-		}
-		if page.Value.NextLink == "" {
+		out.Items, out.Raw = append(out.Items, page.Items...), append(out.Raw, page.Raw...)
+		if most > 0 && len(out.Items) >= most {
+			out.More = next != nil || len(out.Items) > most
+			out.Items, out.Raw = out.Items[:most], out.Raw[:most]
 			return out, nil
 		}
-		// Only the query of the link is taken: the token goes where it always goes.
-		next, err := url.Parse(page.Value.NextLink)
-		if err != nil || next.RawQuery == "" {
-			return List[T]{}, &Error{Code: Internal, Reason: "answer_unreadable", Detail: "the list does not say how it goes on"}
+		if query = next; query == nil {
+			return out, nil
 		}
-		query = next.Query()
 	}
 	return List[T]{}, &Error{Code: Internal, Reason: "answer_too_large", Detail: fmt.Sprintf("the list has more than %d pages", maxPages)}
 }

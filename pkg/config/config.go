@@ -44,6 +44,8 @@ type Config struct {
 	Port       int
 	ServiceBus Connection
 	Tables     Connection
+	// AnchorsURL is the container of the anchors; "" for none.
+	AnchorsURL string
 
 	Subscriptions            []string
 	ARMEndpoint, ARMAudience string
@@ -67,11 +69,12 @@ const (
 	Tables                      // the tables
 	Azure                       // subscriptions and Resource Manager
 	Identity                    // whose tokens are believed
+	Anchors                     // the container of the anchors
 	ARM                         // Resource Manager alone
 )
 
 // All is what the handler needs.
-const All = Handler | ServiceBus | Tables | Azure | Identity
+const All = Handler | ServiceBus | Tables | Azure | Identity | Anchors
 
 // Setting documents one setting.
 type Setting struct{ Name, Default, Doc string }
@@ -89,6 +92,7 @@ func Settings() []Setting {
 		{"Tables__credential", "", "As ServiceBus__credential."},
 		{"Tables__clientId", "", "As ServiceBus__clientId."},
 		{"Tables", "", "A connection string, instead of those above. A secret."},
+		{"PORTCULLIS_ANCHORS_URL", "", "The https URL of the blob container for the audit's anchors, with the identity of Tables. Without one nothing is anchored; docs/audit.md says what is then not proven."},
 		{"AZURE_SUBSCRIPTION_IDS", "", "The subscriptions that Scan looks at, separated by commas."},
 		{"ARM_ENDPOINT", "https://management.azure.com", "Resource Manager's endpoint."},
 		{"ARM_AUDIENCE", "https://management.azure.com", "The audience of tokens for it."},
@@ -134,6 +138,9 @@ func Load(lookup func(string) (string, bool), parts Part) (Config, error) {
 	}
 	if parts&Tables != 0 {
 		c.Tables = l.tables()
+	}
+	if parts&Anchors != 0 && l.text("PORTCULLIS_ANCHORS_URL") != "" {
+		c.AnchorsURL = l.container("PORTCULLIS_ANCHORS_URL")
 	}
 	if parts&(Azure|ARM) != 0 {
 		c.ARMEndpoint, c.ARMAudience = l.https("ARM_ENDPOINT"), l.text("ARM_AUDIENCE")
@@ -211,6 +218,16 @@ func (l *loader) https(name string) string {
 	v := l.text(name)
 	if u, err := url.Parse(v); err != nil || u.Scheme != "https" || u.Host == "" {
 		l.fault(name, "must be an https URL")
+	}
+	return v
+}
+
+// container reads the URL of a blob container. A signature in it would be a secret
+// in a place for none.
+func (l *loader) container(name string) string {
+	v := l.text(name)
+	if u, err := url.Parse(v); err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		l.fault(name, "must be the https URL of a blob container, such as https://account.blob.core.windows.net/anchors, and no more")
 	}
 	return v
 }

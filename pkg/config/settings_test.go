@@ -73,3 +73,17 @@ func TestEveryFaultIsNamedAtOnceAndNoSecret(t *testing.T) {
 		t.Error("a secret shows")
 	}
 }
+
+func TestTheContainerOfTheAnchorsIsAnAddressAndNothingElse(t *testing.T) {
+	for url, good := range map[string]bool{
+		"": true, "https://a.blob.core.windows.net/anchors": true, "https://127.0.0.1:1/acc/anchors": true, "http://a/anchors": false, "https://a": false, "https://a/": false,
+		"https://a/anchors?sig=hush": false, "https://u:hush@a/anchors": false, "a/anchors": false,
+	} {
+		m := complete()
+		m["PORTCULLIS_ANCHORS_URL"] = url
+		c, err := config.Load(env(m), config.All)
+		if (err == nil) != good || good && c.AnchorsURL != url || err != nil && strings.Contains(err.Error(), "hush") {
+			t.Errorf("%q: %q, %v", url, c.AnchorsURL, err)
+		}
+	}
+}

@@ -1,5 +1,5 @@
 // Package localazure is a stand-in for the parts of Azure that Portcullis uses,
-// for a machine without it: Service Bus, Table Storage, Resource Manager, Entra
+// for a machine without it: Service Bus, Table and Blob Storage, Resource Manager, Entra
 // and managed identity, and the Functions host, on loopback sockets. The
 // product's own binary and its SDKs talk to it as they talk to Azure; what
 // differs is endpoints in the configuration.
@@ -26,6 +26,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/portcullis-access/portcullis/pkg/localazure/blobs"
 	"github.com/portcullis-access/portcullis/pkg/localazure/functionshost"
 	"github.com/portcullis-access/portcullis/pkg/localazure/identity"
 	"github.com/portcullis-access/portcullis/pkg/localazure/pki"
@@ -44,17 +45,20 @@ const (
 
 	account    = "devstoreaccount1"
 	sasKeyName = "RootManageSharedAccessKey"
+	// anchors is the container of the audit's anchors, under a policy as in a
+	// deployment.
+	anchors = "anchors"
 )
 
 // appRoles are those of the app registration: the sign-in page offers them.
 var appRoles = []string{"Access.Request", "Access.RequestForOthers", "Access.ReadAll", "Portcullis.Administer"}
 
 // Ports are the loopback ports of the stack; 0 takes a free one.
-type Ports struct{ ServiceBus, Tables, ResourceManager, Identity, ManagedIdentity, Functions int }
+type Ports struct{ ServiceBus, Tables, ResourceManager, Identity, ManagedIdentity, Functions, Blobs int }
 
 // DefaultPorts are the ports of the stack unless others are asked for.
 func DefaultPorts() Ports {
-	return Ports{ServiceBus: 5671, Tables: 10002, ResourceManager: 8443, Identity: 8444, ManagedIdentity: 8445, Functions: 7071}
+	return Ports{ServiceBus: 5671, Tables: 10002, ResourceManager: 8443, Identity: 8444, ManagedIdentity: 8445, Functions: 7071, Blobs: 10000}
 }
 
 // Config describes a stack.
@@ -82,6 +86,7 @@ type Config struct {
 type Stack struct {
 	ServiceBus      *servicebus.Server
 	Tables          *tables.Server
+	Blobs           *blobs.Server
 	ResourceManager *resourcemanager.Server
 	Identity        *identity.Server
 	Host            *functionshost.Host
@@ -160,10 +165,10 @@ func (s *Stack) Close() error {
 // builder holds what only the start needs.
 type builder struct {
 	*Stack
-	cfg                                   Config
-	ca                                    *pki.CA
-	bus, table, arm, issuer, managed, fun net.Listener
-	sasKey, accountKey, identityHeader    string
+	cfg                                         Config
+	ca                                          *pki.CA
+	bus, table, blob, arm, issuer, managed, fun net.Listener
+	sasKey, accountKey, identityHeader          string
 }
 
 func (b *builder) listen() error {
@@ -172,7 +177,7 @@ func (b *builder) listen() error {
 		port int
 		name string
 	}{
-		{&b.bus, b.cfg.Ports.ServiceBus, "Service Bus"}, {&b.table, b.cfg.Ports.Tables, "Tables"},
+		{&b.bus, b.cfg.Ports.ServiceBus, "Service Bus"}, {&b.table, b.cfg.Ports.Tables, "Tables"}, {&b.blob, b.cfg.Ports.Blobs, "Blobs"},
 		{&b.arm, b.cfg.Ports.ResourceManager, "Resource Manager"}, {&b.issuer, b.cfg.Ports.Identity, "identity"},
 		{&b.managed, b.cfg.Ports.ManagedIdentity, "managed identity"}, {&b.fun, b.cfg.Ports.Functions, "Functions"},
 	} {
@@ -234,6 +239,11 @@ func (b *builder) serve(topology resourcemanager.Topology, entities servicebus.E
 	if b.Tables, err = tables.New(tables.Config{Account: account, Key: b.accountKey, Verify: b.Identity.Verify, Logger: b.cfg.Logger}); err != nil {
 		return err
 	}
+	if b.Blobs, err = blobs.New(blobs.Config{
+		Account: account, Key: b.accountKey, Verify: b.Identity.Verify, Logger: b.cfg.Logger, Containers: []blobs.Container{{Name: anchors, Immutable: true}},
+	}); err != nil {
+		return err
+	}
 	if b.ResourceManager, err = resourcemanager.New(resourcemanager.Config{
 		Verify: b.Identity.Verify, Topology: topology, OperationLatency: b.cfg.OperationLatency,
 		BaseURL: "https://" + address(b.arm), Logger: b.cfg.Logger,
@@ -251,6 +261,7 @@ func (b *builder) serve(topology resourcemanager.Topology, entities servicebus.E
 	b.run("Service Bus", func() error { return b.ServiceBus.Serve(bus) })
 	b.closers = append(b.closers, b.ServiceBus.Close)
 	b.http("Tables", tls.NewListener(b.table, conf), b.Tables)
+	b.http("Blobs", tls.NewListener(b.blob, conf), b.Blobs)
 	b.http("Resource Manager", tls.NewListener(b.arm, conf), b.ResourceManager)
 	b.http("identity", tls.NewListener(b.issuer, conf), b.Identity)
 	b.http("managed identity", b.managed, b.Identity)
@@ -277,6 +288,7 @@ func (b *builder) http(name string, l net.Listener, h http.Handler) {
 func (b *builder) describe(subscription string) {
 	port := func(l net.Listener) string { return strconv.Itoa(l.Addr().(*net.TCPAddr).Port) }
 	tablesURL := "https://127.0.0.1:" + port(b.table) + "/" + account
+	blobsURL := "https://127.0.0.1:" + port(b.blob) + "/" + account
 	arm := "https://" + address(b.arm)
 	managed := "http://127.0.0.1:" + port(b.managed) + "/msi/token"
 	b.settings = map[string]string{
@@ -286,6 +298,7 @@ func (b *builder) describe(subscription string) {
 		"Tables__endpoint":                    tablesURL,
 		"Tables__credential":                  "managedidentity",
 		"Tables__clientId":                    ClientID,
+		"PORTCULLIS_ANCHORS_URL":              blobsURL + "/" + anchors,
 		"AZURE_CLIENT_ID":                     ClientID,
 		"AZURE_SUBSCRIPTION_IDS":              subscription,
 		"ARM_ENDPOINT":                        arm,
@@ -301,7 +314,7 @@ func (b *builder) describe(subscription string) {
 	b.env = map[string]string{
 		"SERVICEBUS_FULLY_QUALIFIED_NAMESPACE": address(b.bus),
 		"SERVICEBUS_CONNECTION_STRING":         "Endpoint=sb://" + address(b.bus) + "/;SharedAccessKeyName=" + sasKeyName + ";SharedAccessKey=" + b.sasKey,
-		"AZURE_STORAGE_CONNECTION_STRING":      "DefaultEndpointsProtocol=https;AccountName=" + account + ";AccountKey=" + b.accountKey + ";TableEndpoint=" + tablesURL + ";",
+		"AZURE_STORAGE_CONNECTION_STRING":      "DefaultEndpointsProtocol=https;AccountName=" + account + ";AccountKey=" + b.accountKey + ";TableEndpoint=" + tablesURL + ";BlobEndpoint=" + blobsURL + ";",
 		"AZURE_TABLES_ENDPOINT":                tablesURL,
 		"AZURE_SUBSCRIPTION_ID":                subscription,
 		"FUNCTIONS_ENDPOINT":                   "http://127.0.0.1:" + port(b.fun),

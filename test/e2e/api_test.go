@@ -137,6 +137,8 @@ func TestEveryRouteByEveryRole(t *testing.T) {
 		"listMachines":        {asking, "GET", "/api/machines", "", nil},
 		"getMachine":          {asking, "GET", "/api/machines/00000000-0000-0000-0000-000000000001/prod/web-1", "", nil},
 		"listPolicies":        {readers, "GET", "/api/policies", "", nil},
+		"auditEvents":         {readers, "GET", "/api/audit/events?from=2026-01-01T00:00:00Z&pageSize=5", "", nil},
+		"auditChain":          {readers, "GET", "/api/audit/chains?subject=lockdown", "", nil},
 		"getLockdown":         {asking, "GET", "/api/lockdown", "", nil},
 		"lockDown":            {rulers, "PUT", "/api/lockdown", `{"reason":"for all but those who may"}`, nil},
 		"liftLockdown":        {rulers, "DELETE", "/api/lockdown", "", nil},
