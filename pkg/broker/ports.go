@@ -191,6 +191,15 @@ type Machines interface {
 	Machine(ctx context.Context, vm access.ResourceID, notBefore time.Time) (Machine, error)
 }
 
+// MachinePreparer is a Machines that can be told beforehand which machines it
+// will be asked for.
+type MachinePreparer interface {
+	// Prepare may read the machines together, where that costs less; they are then
+	// as read not before notBefore. It promises nothing: Machine reads what is
+	// missing, and tells what fails.
+	Prepare(ctx context.Context, machines []access.ResourceID, notBefore time.Time)
+}
+
 // MachineLister lists virtual machines.
 type MachineLister interface {
 	// List gives every VM of the subscription that our identity can read, each
