@@ -21,7 +21,9 @@ type crowd struct {
 	cost int
 	// singles are the times of the single reads of machines that were made lately.
 	singles []time.Time
-	under   *listing
+	// under is the listing under way; next is the one that begins after it, for
+	// all to whom it comes too early.
+	under, next *listing
 	// notUntil keeps a listing that failed from being tried at once again: the
 	// single reads say what is wrong.
 	notUntil time.Time
@@ -97,13 +99,26 @@ func (c *crowd) decide(n *Network, subscription string, notBefore time.Time, wor
 	if c.under != nil && !c.under.startedAt.Before(notBefore) {
 		return c.under
 	}
+	if c.next != nil {
+		return c.next
+	}
 	if now.Before(c.notUntil) || !worth() {
 		return nil
 	}
-	l := &listing{startedAt: now, done: make(chan struct{})}
-	c.under, c.singles = l, nil
-	go n.list(subscription, c, l)
+	c.singles = nil
+	l := &listing{done: make(chan struct{})}
+	if c.under != nil {
+		c.next = l
+		return l
+	}
+	c.begin(n, subscription, l)
 	return l
+}
+
+// begin starts a listing; under mu.
+func (c *crowd) begin(n *Network, subscription string, l *listing) {
+	l.startedAt, c.under, c.next = n.clock(), l, nil
+	go n.list(subscription, c, l)
 }
 
 func (l *listing) wait(ctx context.Context) {
@@ -124,11 +139,12 @@ func (n *Network) list(subscription string, c *crowd, l *listing) {
 	cost, err := n.refresh(ctx, subscription)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.under == l {
-		c.under = nil
-	}
 	if c.cost = max(1, cost); err != nil {
 		c.cost, c.notUntil = assumedCost, n.clock().Add(listAgain)
+	}
+	c.under = nil
+	if c.next != nil {
+		c.begin(n, subscription, c.next)
 	}
 	close(l.done)
 }
