@@ -101,6 +101,13 @@ type Ledger interface {
 	AddLegs(ctx context.Context, nsg access.ResourceID, legs []access.Leg, token string, due time.Time) error
 }
 
+// LegFinder is a Ledger that finds the legs of one request without reading all of
+// an NSG's.
+type LegFinder interface {
+	// LegsOf gives those of the NSG's live legs that are the request's, as Legs does.
+	LegsOf(ctx context.Context, nsg access.ResourceID, request access.RequestID) ([]access.Leg, error)
+}
+
 // LegWriter changes legs that exist.
 type LegWriter interface {
 	// UpdateLegs writes legs of one NSG, each under its ETag, in transactions of

@@ -100,6 +100,15 @@ func (s *Store) Legs(ctx context.Context, id access.ResourceID) ([]access.Leg, e
 	return legsOf(rows)
 }
 
+// LegsOf implements broker.LegFinder.
+func (s *Store) LegsOf(ctx context.Context, id access.ResourceID, request access.RequestID) ([]access.Leg, error) {
+	rows, err := query(ctx, s.nsg, under(hash(string(id)), "leg-"+string(request)+"-"))
+	if err != nil {
+		return nil, err
+	}
+	return legsOf(rows)
+}
+
 func legRow(l access.Leg) (row, error) {
 	r, err := newRow(hash(string(l.NSG)), "leg-"+l.Key(), l)
 	if err != nil {
