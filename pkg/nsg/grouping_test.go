@@ -246,3 +246,37 @@ func TestSharedRuleIsReadable(t *testing.T) {
 		t.Errorf("%+v, orphans %v", g.Rules, p.Orphans)
 	}
 }
+
+// A piece of a rule that finds a place behind a deny of the customer's only is
+// not told to be open there.
+func TestAPieceThatFindsNoPlaceBeforeADenyEnds(t *testing.T) {
+	narrow := prod
+	narrow.Band = Band{200, 203}
+	legs := many(2, 2)
+	g := Group{Rules: []Rule{rule(t, "Filler", "Allow 201 Udp * → 10.9.9.9 9")}}
+	g = narrow.Plan(g, legs, now).Apply(g)
+	for i := range legs {
+		legs[i].State = access.LegOpen
+	}
+	if own := slices.DeleteFunc(slices.Clone(g.Rules), func(r Rule) bool { return !prod.Owns(r) }); len(own) != 2 {
+		t.Fatalf("%+v", own)
+	}
+	// One rule for all four, as after a repack; and a deny right behind it.
+	one := pack(allShares(legs), packings[0])[0]
+	one.name, one.priority = narrow.ruleName(doorOf(legs[0]), 0), 200
+	g.Rules = []Rule{g.Rules[0], narrow.rule(one), rule(t, "Shut", "Deny 202 * * → 10.8.0.0/16 *")}
+	legs[3].State = access.LegClosing
+	p := narrow.Plan(g, legs, now)
+	next := p.Apply(g)
+	for _, l := range legs[:3] {
+		ended := slices.ContainsFunc(p.Closing, func(c access.Leg) bool {
+			return c.Key() == l.Key() && c.Reason == access.NoRoom && strings.Contains(c.BlockedBy, "Shut")
+		})
+		if v := narrow.Confirm(next, l); (v.Outcome == OutcomeAllowed) == ended {
+			t.Errorf("%s: ended %t, and %s", l.Request, ended, v)
+		}
+	}
+	if len(p.Closing) == 0 || len(p.Closing) == 3 {
+		t.Errorf("%d of three end", len(p.Closing))
+	}
+}

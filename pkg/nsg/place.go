@@ -102,11 +102,48 @@ func (p *planner) place() {
 		p.limit = size{p.limit.rules, max(p.limit.sources, have.sources), max(p.limit.dests, have.dests)}
 	}
 	slices.SortFunc(p.open, func(a, b access.Leg) int { return cmp.Compare(a.Key(), b.Key()) })
-	if !p.lay(p.asking) && !p.lay(nil) {
-		p.layAnew()
+	for {
+		if !p.lay(p.asking) && !p.lay(nil) {
+			p.layAnew()
+		}
+		gone := p.shutOut()
+		if len(gone) == 0 {
+			break
+		}
+		p.open = slices.DeleteFunc(p.open, func(l access.Leg) bool {
+			v, ok := gone[keyOf(l)]
+			if ok {
+				p.endFor(l, access.NoRoom, p.obstacle(l, v))
+			}
+			return ok
+		})
 	}
 	p.admit()
 	p.settle()
+}
+
+// shutOut gives the open legs that pass where their rules stand, and would not
+// where the board has them: a piece of a rule has a place of its own, and a rule
+// of the customer's may stand before that. They cannot be told to be open.
+func (p *planner) shutOut() map[legKey]Verdict {
+	gone := map[legKey]Verdict{}
+	if !slices.ContainsFunc(p.fixed, func(m matcher) bool { return m.deny && m.rule.Priority <= p.Band.High }) {
+		return gone
+	}
+	homes := map[string]*holding{}
+	for _, t := range p.board.tiles {
+		for _, s := range t.shares {
+			h := p.home(s, homes)
+			if s.leg.State != access.LegOpen || h == nil || t.priority <= h.rule.Priority {
+				continue
+			}
+			at := func(priority int) Verdict { return p.verdict(s.leg, []netip.Addr{s.dest}, priority) }
+			if v := at(t.priority); v.Outcome != OutcomeAllowed && at(h.rule.Priority).Outcome == OutcomeAllowed {
+				gone[keyOf(s.leg)] = v
+			}
+		}
+	}
+	return gone
 }
 
 // lay puts on a new board what is there and is kept: for legs that are open, and
