@@ -110,7 +110,6 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 // is unconfirmed, with the reason in BlockedBy, and must not open in this round.
 func (w *round) confirm(ctx context.Context, legs []access.Leg, now time.Time) (live, gone []access.Leg, unconfirmed map[string]bool) {
 	prepareTargets(ctx, w.Machines, legs, access.LegOpening, now)
-	prepareTargets(ctx, w.Machines, legs, access.LegOpening, now)
 	k := w.learn(ctx, legs, now)
 	unconfirmed, w.reworded = map[string]bool{}, map[string]bool{}
 	for i, l := range legs {

@@ -115,12 +115,12 @@ func newBurst(t *testing.T, groups, machines int) *burst {
 		Ports: []rules.Port{{Number: 22, Protocol: access.TCP, Sources: []netip.Prefix{netip.MustParsePrefix("198.18.0.0/15")}, MaxDuration: 3 * time.Hour}},
 	}}
 	b.submitter, err = broker.NewSubmitter(broker.SubmitPorts{
-		Policies: b.store, Requests: b.store, Files: b.store, Marks: b.store, Index: b.store, Starts: b.store, Events: b.store, Lockdowns: b.store, Ledger: b.store,
+		Policies: b.store, Requests: b.store, Files: b.store, Marks: b.store, Index: b.store, Starts: b.store, Events: b.store, Lockdowns: b.store, Tickets: b.store, Ledger: b.store,
 		Machines: azure, Prompts: b.bus, StartPrompts: b.bus, Clock: time.Now, Token: uuid.NewString,
 	}, broker.SubmitSettings{ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute, SnapshotAge: 10 * time.Second})
 	must()
 	b.reconciler, err = broker.NewReconciler(broker.ReconcilePorts{
-		Ledger: b.store, Legs: b.store, Baselines: b.store, Files: b.store, Policies: b.store, Lockdowns: b.store, Events: b.store, Machines: azure, Groups: azure,
+		Ledger: b.store, Legs: b.store, Baselines: b.store, Files: b.store, Policies: b.store, Lockdowns: b.store, Tickets: b.store, Events: b.store, Machines: azure, Groups: azure,
 		Prompts: b.bus, Clock: time.Now, Token: uuid.NewString, Log: slog.New(slog.DiscardHandler),
 	}, nsg.Settings{Installation: "x", Band: nsg.Band{Low: 100, High: 999}, MaxGrant: 24 * time.Hour})
 	must()
@@ -255,7 +255,7 @@ func TestABurstCostsAHandfulOfWrites(t *testing.T) {
 				defer delivering.Wait()
 				defer cancel()
 
-				end := time.Now().Add(100 * time.Second)
+				end := time.Now().Add(3 * time.Minute)
 				var submitted atomic.Int64
 				began := time.Now()
 				go func() { b.ask(c.machines, c.people, end); submitted.Store(int64(time.Since(began))) }()
