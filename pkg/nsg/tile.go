@@ -91,7 +91,7 @@ func pack(shares []share, order []dimension) []*tile {
 	for before := -1; before != len(tiles); {
 		before = len(tiles)
 		for _, d := range order {
-			tiles = join3(tiles, d)
+			tiles = joined(tiles, d)
 		}
 	}
 	return tiles
@@ -128,8 +128,8 @@ func compareSpots(a, b spot) int {
 	return cmp.Or(cmp.Compare(a.proto, b.proto), a.dest.Compare(b.dest), cmp.Compare(a.port, b.port))
 }
 
-// join3 puts together the tiles that differ in the dimension alone.
-func join3(tiles []*tile, d dimension) []*tile {
+// joined puts together the tiles that differ in the dimension alone.
+func joined(tiles []*tile, d dimension) []*tile {
 	found := map[likeness]*tile{}
 	var out []*tile
 	for _, t := range tiles {
