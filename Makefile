@@ -41,7 +41,7 @@ demo: stage
 run: stage
 	@$(BIN)/portcullis-local run --app $(APP) --policy docs/examples/policy.json
 
-# Measures, in about four minutes, and writes the figures into the document.
+# Measures, in about eight minutes, and writes the figures into the document.
 bench: stage
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./test/bench ./test/bench/nothing
 	@$(BIN)/bench --write docs/performance.md

@@ -46,8 +46,30 @@ func runCommand() *cobra.Command {
 	f.StringVar(&o.client, "client-address", "203.0.113.7", "where callers seem to come from: loopback is in no policy")
 	f.BoolVar(&o.freePorts, "free-ports", false, "take free ports instead of the fixed ones")
 	f.DurationVar(&o.latency, "latency", time.Second, "how long a write of a network security group takes")
-	f.StringArrayVar(&o.settings, "set", nil, "an app setting, NAME=value; may be given more than once")
+	f.StringArrayVar(&o.settings, "set", nil, "an app setting, NAME=value; may be given more than once. Variables PORTCULLIS_SECRET_* are settings without being said")
 	return c
+}
+
+// secretPrefix begins the variables of this program that are app settings without
+// being said: secrets, which have no place among a program's arguments.
+const secretPrefix = "PORTCULLIS_SECRET_"
+
+// settingsOf gives the app settings that the environment and --set ask for.
+func settingsOf(environment, set []string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, s := range environment {
+		if name, value, _ := strings.Cut(s, "="); strings.HasPrefix(name, secretPrefix) {
+			out[name] = value
+		}
+	}
+	for _, s := range set {
+		name, value, ok := strings.Cut(s, "=")
+		if !ok {
+			return nil, fmt.Errorf("--set %q is not NAME=value", s)
+		}
+		out[name] = value
+	}
+	return out, nil
 }
 
 func run(ctx context.Context, o runOptions, out io.Writer) error {
@@ -59,13 +81,9 @@ func run(ctx context.Context, o runOptions, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	settings := map[string]string{}
-	for _, s := range o.settings {
-		name, value, ok := strings.Cut(s, "=")
-		if !ok {
-			return fmt.Errorf("--set %q is not NAME=value", s)
-		}
-		settings[name] = value
+	settings, err := settingsOf(os.Environ(), o.settings)
+	if err != nil {
+		return err
 	}
 	client, err := netip.ParseAddr(o.client)
 	if err != nil {

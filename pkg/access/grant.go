@@ -113,6 +113,8 @@ const (
 	PolicyChanged          StatusReason = "PolicyChanged" // the policy does not allow it any more
 	LockedDown             StatusReason = "LockedDown"
 	TicketEnded            StatusReason = "TicketEnded" // the ticket that vouched for it was closed, or does so no more
+	// NoRoom: what was left of the grants on an NSG needed more rules than it holds.
+	NoRoom StatusReason = "NoRoom"
 )
 
 // GrantStatus is what there is to say about one grant now.

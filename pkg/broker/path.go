@@ -92,6 +92,24 @@ func stillThere(l access.Leg, m Machine) bool {
 	return len(l.Destinations) > 0
 }
 
+// prepareTargets tells whoever can read machines together that the targets of the
+// legs in the state are to be confirmed.
+func prepareTargets(ctx context.Context, machines Machines, legs []access.Leg, state access.LegState, notBefore time.Time) {
+	p, ok := machines.(MachinePreparer)
+	if !ok {
+		return
+	}
+	seen := map[access.ResourceID]bool{}
+	var vms []access.ResourceID
+	for _, l := range legs {
+		if l.State == state && !seen[l.VM] {
+			seen[l.VM] = true
+			vms = append(vms, l.VM)
+		}
+	}
+	p.Prepare(ctx, vms, notBefore)
+}
+
 // targetOf confirms a leg's target as read not before the time.
 func targetOf(ctx context.Context, machines Machines, l access.Leg, notBefore time.Time) (there bool, err error) {
 	m, err := machines.Machine(ctx, l.VM, notBefore)

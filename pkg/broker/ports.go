@@ -101,6 +101,13 @@ type Ledger interface {
 	AddLegs(ctx context.Context, nsg access.ResourceID, legs []access.Leg, token string, due time.Time) error
 }
 
+// LegFinder is a Ledger that finds the legs of one request without reading all of
+// an NSG's.
+type LegFinder interface {
+	// LegsOf gives those of the NSG's live legs that are the request's, as Legs does.
+	LegsOf(ctx context.Context, nsg access.ResourceID, request access.RequestID) ([]access.Leg, error)
+}
+
 // LegWriter changes legs that exist.
 type LegWriter interface {
 	// UpdateLegs writes legs of one NSG, each under its ETag, in transactions of
@@ -189,6 +196,15 @@ type Machines interface {
 	// shared among callers. Errors: not_found for a VM that does not exist (or
 	// whose NIC or subnet does not); unavailable.
 	Machine(ctx context.Context, vm access.ResourceID, notBefore time.Time) (Machine, error)
+}
+
+// MachinePreparer is a Machines that can be told beforehand which machines it
+// will be asked for.
+type MachinePreparer interface {
+	// Prepare may read the machines together, where that costs less; they are then
+	// as read not before notBefore. It promises nothing: Machine reads what is
+	// missing, and tells what fails.
+	Prepare(ctx context.Context, machines []access.ResourceID, notBefore time.Time)
 }
 
 // MachineLister lists virtual machines.

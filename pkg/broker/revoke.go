@@ -78,44 +78,70 @@ type ending struct {
 	detail map[string]string
 }
 
-// end ends grants of a request: first who and why, then the legs that are there,
-// then the marks, and then the legs that came meanwhile. Cut off before the marks,
-// the legs are on their way out already. And the marks hold: whoever opens a leg
-// has read it before it reads them, so either it sees the mark and closes, or the
-// leg was there before the mark, and is found here.
+// end ends grants of a request: who and why is written down, then the legs that are
+// there end, then the grants are marked, and then the legs that came meanwhile end.
+// Cut off before the marks, the legs are on their way out already. And the marks
+// hold: whoever opens a leg has read it before it reads them, so either it sees the
+// mark and closes, or the leg was there before the mark, and is found here.
+//
+// A close never waits for its event: where that cannot be written the rest is done
+// all the same, the marks tell who it was, and the same call again writes it.
 func (d *Desk) end(ctx context.Context, f access.File, grants []int, e ending) error {
 	now := d.Submitter.Clock().UTC()
 	var marks []access.Revocation
-	var fresh []int
 	for _, i := range grants {
 		if !f.Over(i) {
 			marks = append(marks, access.Revocation{Grant: i, Reason: e.reason, At: now, By: e.by})
-			fresh = append(fresh, i)
 		}
 	}
+	said := marks
+	if len(marks) == 0 {
+		for _, i := range grants {
+			if r, ok := f.Revocation(i); ok && r.By == e.by && r.Reason == e.reason {
+				said = append(said, r)
+			}
+		}
+	}
+	unwritten := d.Events.Append(ctx, revoked(f.Record.ID, said, e))
 	if len(marks) > 0 {
-		event := access.Event{
-			Subject: string(f.Record.ID), Kind: access.EventRevoked, At: now, Actor: e.by, Key: fmt.Sprint(e.key, "-", fresh),
-			Detail: map[string]string{"statusReason": string(e.reason), "grants": fmt.Sprint(fresh)},
-		}
-		maps.Copy(event.Detail, e.detail)
-		if err := d.Events.Append(ctx, []access.Event{event}); err != nil {
-			return err
-		}
 		if err := d.closeAll(ctx, f, grants, e.reason, now); err != nil {
-			return err
+			return errors.Join(unwritten, err)
 		}
 		if err := d.Submitter.Marks.Revoke(ctx, f.Record.ID, marks); err != nil {
-			return err
+			return errors.Join(unwritten, err)
 		}
 	}
 	// A scheduled request may have been started since the file was read.
 	if again, err := d.Submitter.Files.File(ctx, f.Record.ID); err == nil && again.Record.ID != "" {
 		f = again
 	} else if err != nil && access.CodeOf(err) != access.NotFound {
-		return err
+		return errors.Join(unwritten, err)
 	}
-	return d.closeAll(ctx, f, grants, e.reason, now)
+	return errors.Join(unwritten, d.closeAll(ctx, f, grants, e.reason, now))
+}
+
+// revoked gives an event for all that was ended at one time. The same marks give
+// the same events, however often they are written.
+func revoked(id access.RequestID, marks []access.Revocation, e ending) (out []access.Event) {
+	for len(marks) > 0 {
+		at := marks[0].At
+		var together []int
+		var others []access.Revocation
+		for _, m := range marks {
+			if m.At.Equal(at) {
+				together = append(together, m.Grant)
+			} else {
+				others = append(others, m)
+			}
+		}
+		event := access.Event{
+			Subject: string(id), Kind: access.EventRevoked, At: at, Actor: e.by, Key: fmt.Sprint(e.key, "-", together),
+			Detail: map[string]string{"statusReason": string(e.reason), "grants": fmt.Sprint(together)},
+		}
+		maps.Copy(event.Detail, e.detail)
+		out, marks = append(out, event), others
+	}
+	return out
 }
 
 // closeAll records the end of those live legs of the grants that there are.

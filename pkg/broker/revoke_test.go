@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,6 +49,39 @@ func TestGivingBackClosesTheDoorAndSaysWhoAndWhy(t *testing.T) {
 			w.deliver()
 			w.expectShut()
 		})
+	}
+}
+
+// mute is a record that takes no event.
+type mute struct{ broker.Events }
+
+func (mute) Append(context.Context, []access.Event) error {
+	return access.Errorf(access.Unavailable, "tables_unavailable", "no event is taken")
+}
+
+func TestADoorClosesThoughItsEventCannotBeWritten(t *testing.T) {
+	w := newWorld(t)
+	rec := w.request(anna, wants("1", alice, time.Hour))
+	w.deliver()
+	desk := w.desk
+	ports := desk.DeskPorts
+	ports.Events = mute{w.store}
+	deaf, err := broker.NewDesk(ports)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := deaf.Revoke(t.Context(), anna, rec.ID, broker.GiveBack{Reason: "done"}); access.ReasonOf(err) != "tables_unavailable" {
+		t.Fatalf("the caller is told nothing of it: %v", err)
+	}
+	w.deliver()
+	w.expectShut()
+	// The same again writes down who it was.
+	if _, err := desk.Revoke(t.Context(), anna, rec.ID, broker.GiveBack{Reason: "done"}); err != nil {
+		t.Fatal(err)
+	}
+	events, err := desk.EventsOf(t.Context(), anna, rec.ID)
+	if err != nil || !slices.ContainsFunc(events, func(e access.Event) bool { return e.Kind == access.EventRevoked && e.Actor == anna.Name }) {
+		t.Errorf("%+v, %v", events, err)
 	}
 }
 

@@ -33,7 +33,7 @@ type round struct {
 }
 
 // confirmAtOnce bounds the reads of one reconcile that run side by side.
-const confirmAtOnce = 16
+const confirmAtOnce = 32
 
 // run makes one pass. again asks for another at once.
 func (w *round) run(ctx context.Context) (again bool, err error) {
@@ -109,6 +109,7 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 // and in a lockdown every live leg. One of which any of that cannot be read now
 // is unconfirmed, with the reason in BlockedBy, and must not open in this round.
 func (w *round) confirm(ctx context.Context, legs []access.Leg, now time.Time) (live, gone []access.Leg, unconfirmed map[string]bool) {
+	prepareTargets(ctx, w.Machines, legs, access.LegOpening, now)
 	k := w.learn(ctx, legs, now)
 	unconfirmed, w.reworded = map[string]bool{}, map[string]bool{}
 	for i, l := range legs {
@@ -174,9 +175,10 @@ func (w *round) openable(legs []access.Leg, unconfirmed map[string]bool) []acces
 // gives the legs as they now stand.
 func (w *round) recordClosing(ctx context.Context, legs []access.Leg, plan nsg.Plan, now time.Time) ([]access.Leg, error) {
 	var changed []access.Leg
+	ending := byKey(plan.Closing)
 	for i, l := range legs {
-		if j := slices.IndexFunc(plan.Closing, func(c access.Leg) bool { return c.Key() == l.Key() }); j >= 0 {
-			legs[i] = plan.Closing[j]
+		if c, ok := ending[l.Key()]; ok {
+			legs[i] = c
 		}
 		// An Opening leg left out of the plan still has its deadlines.
 		if legs[i].State == access.LegOpening && !legs[i].EndTime.After(now) {
@@ -214,12 +216,21 @@ func (w *round) recordClosing(ctx context.Context, legs []access.Leg, plan nsg.P
 }
 
 func adoptETags(legs, fresh []access.Leg) []access.Leg {
+	now := byKey(fresh)
 	for i, l := range legs {
-		if j := slices.IndexFunc(fresh, func(f access.Leg) bool { return f.Key() == l.Key() }); j >= 0 {
-			legs[i].ETag = fresh[j].ETag
+		if f, ok := now[l.Key()]; ok {
+			legs[i].ETag = f.ETag
 		}
 	}
 	return legs
+}
+
+func byKey(legs []access.Leg) map[string]access.Leg {
+	out := make(map[string]access.Leg, len(legs))
+	for _, l := range legs {
+		out[l.Key()] = l
+	}
+	return out
 }
 
 // write brings the NSG to the plan: the whole group under the ETag that was

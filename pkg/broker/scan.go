@@ -157,6 +157,7 @@ func driftEvent(on access.ResourceID, plan nsg.Plan, now time.Time) access.Event
 
 // targets closes the live legs whose VM is no longer what they were granted for.
 func (s *Scanner) targets(ctx context.Context, id access.ResourceID, legs []access.Leg, now time.Time) error {
+	prepareTargets(ctx, s.Machines, legs, access.LegOpen, now)
 	changed := map[string]bool{}
 	var err error
 	for _, l := range legs {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,16 +10,18 @@ import (
 
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/nsg"
+	"golang.org/x/sync/errgroup"
 )
 
 // settle records what is now seen on the NSG.
 func (w *round) settle(ctx context.Context, token string, group nsg.Group, legs []access.Leg, plan nsg.Plan, now time.Time) (again bool, err error) {
 	var changed, live, ended []access.Leg
+	seen := sight{w.rules.Confirmer(group), byKey(plan.Opening), byKey(plan.Blocked)}
 	for _, l := range legs {
 		before := l
 		switch l.State {
 		case access.LegOpening:
-			l = w.opened(group, l, plan, now)
+			l = w.opened(seen, l, now)
 			if l.State != before.State || l.BlockedBy != before.BlockedBy || w.reworded[l.Key()] {
 				changed = append(changed, l)
 			}
@@ -60,25 +63,59 @@ func (w *round) settle(ctx context.Context, token string, group nsg.Group, legs 
 	return false, err
 }
 
+// sight is the group that was read back, and what was planned for it.
+type sight struct {
+	verdict          func(access.Leg) nsg.Verdict
+	opening, blocked map[string]access.Leg
+}
+
 // opened says what an Opening leg has become: Open once the group that was
 // read back lets all of it through.
-func (w *round) opened(group nsg.Group, l access.Leg, plan nsg.Plan, now time.Time) access.Leg {
-	if i := slices.IndexFunc(plan.Blocked, func(b access.Leg) bool { return b.Key() == l.Key() }); i >= 0 {
-		l.BlockedBy = plan.Blocked[i].BlockedBy
+func (w *round) opened(seen sight, l access.Leg, now time.Time) access.Leg {
+	if b, ok := seen.blocked[l.Key()]; ok {
+		l.BlockedBy = b.BlockedBy
 		return l
 	}
-	if !slices.ContainsFunc(plan.Opening, func(o access.Leg) bool { return o.Key() == l.Key() }) {
+	if _, ok := seen.opening[l.Key()]; !ok {
 		if w.closesOnly != "" {
 			l.BlockedBy = w.closesOnly
 		}
 		return l
 	}
-	if v := w.rules.Confirm(group, l); v.Outcome != nsg.OutcomeAllowed {
+	if v := seen.verdict(l); v.Outcome != nsg.OutcomeAllowed {
 		l.BlockedBy = v.String()
 		return l
 	}
 	l.State, l.OpenedAt, l.BlockedBy = access.LegOpen, now, ""
 	return l
+}
+
+const (
+	// appendAtOnce bounds the subjects whose events are written side by side.
+	appendAtOnce = 32
+	// fewSubjects are written in turn.
+	fewSubjects = 8
+)
+
+// appendEvents writes events, those of one subject in their order, of many
+// subjects at a time: each has a partition of its own.
+func appendEvents(ctx context.Context, to Events, events []access.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	of := map[string][]access.Event{}
+	for _, e := range events {
+		of[e.Subject] = append(of[e.Subject], e)
+	}
+	if len(of) < fewSubjects {
+		return to.Append(ctx, events)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(appendAtOnce)
+	for _, subject := range slices.Sorted(maps.Keys(of)) {
+		g.Go(func() error { return to.Append(gctx, of[subject]) })
+	}
+	return g.Wait()
 }
 
 func (w *round) recordOpened(ctx context.Context, changed []access.Leg) error {
@@ -91,7 +128,7 @@ func (w *round) recordOpened(ctx context.Context, changed []access.Leg) error {
 			events = append(events, legEvent(access.EventOpened, l, l.OpenedAt))
 		}
 	}
-	if err := w.Events.Append(ctx, events); err != nil {
+	if err := appendEvents(ctx, w.Events, events); err != nil {
 		return err
 	}
 	return w.Legs.UpdateLegs(ctx, w.id, changed)
@@ -116,32 +153,38 @@ func (w *round) recordEnded(ctx context.Context, ended []access.Leg, plan nsg.Pl
 		ended[i].State, ended[i].EndedAt = access.LegEnded, now
 		events = append(events, legEvent(kind, ended[i], now))
 	}
-	if len(events) > 0 {
-		if err := w.Events.Append(ctx, events); err != nil {
-			return err
-		}
+	if err := appendEvents(ctx, w.Events, events); err != nil {
+		return err
 	}
 	if len(ended) == 0 {
 		return nil
 	}
-	for _, l := range ended {
-		if err := w.closeSiblings(ctx, l, now); err != nil {
-			return err
-		}
+	if err := w.closeSiblings(ctx, ended, now); err != nil {
+		return err
 	}
 	return w.Legs.EndLegs(ctx, w.id, ended)
 }
 
-// closeSiblings ends the grant's legs on other NSGs: a grant is open on all of
+// closeSiblings ends the grants' legs on other NSGs: a grant is open on all of
 // its path or on none. An expired one needs no word: its siblings expire too;
 // nor does one that was replaced: whoever replaced it has told them.
-func (w *round) closeSiblings(ctx context.Context, l access.Leg, now time.Time) error {
-	if l.Reason == access.Expired || l.Reason == access.NewerRequestInitiated {
-		return nil
+func (w *round) closeSiblings(ctx context.Context, ended []access.Leg, now time.Time) error {
+	on := map[access.ResourceID]map[string]access.StatusReason{}
+	for _, l := range ended {
+		if l.Reason == access.Expired || l.Reason == access.NewerRequestInitiated {
+			continue
+		}
+		for _, other := range l.Siblings {
+			if on[other] == nil {
+				on[other] = map[string]access.StatusReason{}
+			}
+			on[other][l.Key()] = l.Reason
+		}
 	}
-	for _, other := range l.Siblings {
-		if err := closeLegs(ctx, w.Ledger, w.Legs, w.Prompts, other, w.Token(), now, l.Reason, func(s access.Leg) bool {
-			return s.Key() == l.Key()
+	for _, other := range slices.Sorted(maps.Keys(on)) {
+		if err := closeLegsAs(ctx, w.Ledger, w.Legs, w.Prompts, other, w.Token(), now, func(s access.Leg) (access.StatusReason, bool) {
+			reason, ok := on[other][s.Key()]
+			return reason, ok
 		}); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"golang.org/x/sync/errgroup"
@@ -47,14 +48,18 @@ func (v *Viewer) Views(ctx context.Context, ids []access.RequestID) (map[access.
 	}
 	// The live legs are read before the ended ones: a leg on its way from here to
 	// there is in both, never in neither. So what has not ended is read again.
-	groups := map[access.ResourceID]bool{}
+	groups := map[access.ResourceID][]access.RequestID{}
 	var again []access.RequestID
 	for id, f := range files {
 		unfinished := false
 		for _, g := range f.Grants() {
 			for _, l := range g.Legs {
-				if !endedIn(f, l) {
-					groups[l.NSG], unfinished = true, true
+				if endedIn(f, l) {
+					continue
+				}
+				unfinished = true
+				if !slices.Contains(groups[l.NSG], id) {
+					groups[l.NSG] = append(groups[l.NSG], id)
 				}
 			}
 		}
@@ -120,15 +125,15 @@ func (v *Viewer) read(ctx context.Context, ids []access.RequestID) (map[access.R
 	return out, nil
 }
 
-// live reads the live legs of the NSGs, by request.
-func (v *Viewer) live(ctx context.Context, groups map[access.ResourceID]bool) (map[access.RequestID][]access.Leg, error) {
+// live reads the requests' live legs on the NSGs, by request.
+func (v *Viewer) live(ctx context.Context, groups map[access.ResourceID][]access.RequestID) (map[access.RequestID][]access.Leg, error) {
 	out := map[access.RequestID][]access.Leg{}
 	found := make(chan []access.Leg, len(groups))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(confirmAtOnce)
-	for id := range groups {
+	for id, of := range groups {
 		g.Go(func() error {
-			legs, err := v.liveOn(gctx, id)
+			legs, err := v.liveOn(gctx, id, of)
 			found <- legs
 			return err
 		})
@@ -145,16 +150,36 @@ func (v *Viewer) live(ctx context.Context, groups map[access.ResourceID]bool) (m
 	return out, nil
 }
 
-func (v *Viewer) liveOn(ctx context.Context, on access.ResourceID) ([]access.Leg, error) {
+// fewRequests are read one by one where the ledger can; of more, all that is on
+// the NSG is read at once.
+const fewRequests = 4
+
+func (v *Viewer) liveOn(ctx context.Context, on access.ResourceID, of []access.RequestID) ([]access.Leg, error) {
 	head, err := v.ledger.Head(ctx, on)
 	if err != nil {
 		return nil, err
 	}
-	legs, err := v.ledger.Legs(ctx, on)
+	legs, err := v.legsOf(ctx, on, of)
 	for i, l := range legs {
 		if l.BlockedBy == "" && l.State != access.LegOpen {
 			legs[i].BlockedBy = head.Trouble
 		}
 	}
 	return legs, err
+}
+
+// legsOf reads the legs of the requests, and perhaps those of others.
+func (v *Viewer) legsOf(ctx context.Context, on access.ResourceID, of []access.RequestID) (legs []access.Leg, err error) {
+	finder, ok := v.ledger.(LegFinder)
+	if !ok || len(of) > fewRequests {
+		return v.ledger.Legs(ctx, on)
+	}
+	for _, id := range of {
+		some, err := finder.LegsOf(ctx, on, id)
+		if err != nil {
+			return nil, err
+		}
+		legs = append(legs, some...)
+	}
+	return legs, nil
 }

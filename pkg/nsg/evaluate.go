@@ -166,6 +166,10 @@ func (r *Rule) cause() string {
 // is denied.
 func (s Settings) Confirm(g Group, leg access.Leg) Verdict { return newEvaluator(g).leg(leg) }
 
+// Confirmer is Confirm for many legs of a group, whose rules are read once. It
+// may be used by one goroutine at a time.
+func (s Settings) Confirmer(g Group) func(access.Leg) Verdict { return newEvaluator(g).leg }
+
 func (e evaluator) leg(l access.Leg) Verdict {
 	worst := Verdict{Outcome: OutcomeDenied}
 	for i, d := range l.Destinations {

@@ -19,7 +19,8 @@ func TestPlanPriorities(t *testing.T) {
 		r.Priority, r.Direction = priority, direction
 		return r
 	}
-	first, second, third := leg("b", "vm-1", "203.0.113.7", "10.0.1.1", 22), leg("c", "vm-2", "203.0.113.7", "10.0.1.2", 22), leg("a", "vm-3", "203.0.113.7", "10.0.1.3", 22)
+	// They differ in two dimensions, so that no two of them can share a rule.
+	first, second, third := leg("b", "vm-1", "203.0.113.7", "10.0.1.1", 22), leg("c", "vm-2", "203.0.113.8", "10.0.1.2", 22), leg("a", "vm-3", "203.0.113.9", "10.0.1.3", 22)
 	third.OpenBy = now.Add(16 * time.Minute) // it came last
 	first.OpenBy = now.Add(14 * time.Minute) // it came first
 
@@ -46,7 +47,7 @@ func TestPlanPriorities(t *testing.T) {
 		g := Group{Rules: []Rule{customer(201, Inbound), customer(202, Inbound)}}
 		g = narrow.Plan(g, []access.Leg{first}, now).Apply(g)
 		p := narrow.Plan(g, []access.Leg{in(access.LegClosing, first), second}, now)
-		expect(t, p, "put 200 Tcp 203.0.113.7→10.0.1.2:22", "remove vm-1", "open c", "widens")
+		expect(t, p, "put 200 Tcp 203.0.113.8→10.0.1.2:22", "remove vm-1", "open c", "widens")
 	})
 	t.Run("an open leg's rule astray stays where the band is full", func(t *testing.T) {
 		g, legs := opened(t, Group{}, first)
@@ -60,7 +61,7 @@ func TestPlanPriorities(t *testing.T) {
 		g := Group{Rules: []Rule{customer(201, Inbound), customer(202, Inbound)}}
 		g = narrow.Plan(g, []access.Leg{first}, now).Apply(g)
 		g.Rules = append(g.Rules, rule(t, "New", "Deny 150 * * → 10.0.1.1 *"))
-		expect(t, narrow.Plan(g, []access.Leg{first, second}, now), "put 200 Tcp 203.0.113.7→10.0.1.2:22", "remove vm-1", "open c", "block b", "widens")
+		expect(t, narrow.Plan(g, []access.Leg{first, second}, now), "put 200 Tcp 203.0.113.8→10.0.1.2:22", "remove vm-1", "open c", "block b", "widens")
 	})
 	t.Run("a better priority than the one it has", func(t *testing.T) {
 		g := Group{Rules: []Rule{customer(200, Inbound), customer(201, Inbound)}}
@@ -82,7 +83,7 @@ func TestPlanLimits(t *testing.T) {
 		r.Priority, r.Direction = 300+n, Outbound
 		g.Rules = append(g.Rules, r)
 	}
-	a, b := leg("a", "vm-1", "203.0.113.7", "10.0.1.1", 22), leg("b", "vm-2", "203.0.113.7", "10.0.1.2", 22)
+	a, b := leg("a", "vm-1", "203.0.113.7", "10.0.1.1", 22), leg("b", "vm-2", "203.0.113.8", "10.0.1.2", 22)
 	p := prod.Plan(g, []access.Leg{a, b}, now)
 	if len(p.Opening) != 1 || len(p.Blocked) != 1 || !strings.Contains(p.Blocked[0].BlockedBy, "1000 rules") {
 		t.Errorf("%d rules: %s", MaxRules, told(p))
@@ -99,7 +100,7 @@ func TestPlanLimits(t *testing.T) {
 		t.Errorf("%d prefixes: %s", MaxPrefixesPerSide, told(p))
 	}
 	// What came earlier does not push out what is there.
-	early := leg("d", "vm-3", "203.0.113.7", "10.0.1.3", 22)
+	early := leg("d", "vm-3", "203.0.113.9", "10.0.1.3", 22)
 	early.OpenBy = now.Add(time.Minute)
 	if p := prod.Plan(p.Apply(g), []access.Leg{a, early}, now); len(p.Opening) != 1 || p.Opening[0].Request != "a" {
 		t.Errorf("a leg that came earlier and finds no room: %s", told(p))
@@ -171,10 +172,12 @@ func TestPlanBlockedByTheCustomer(t *testing.T) {
 		g, _ := opened(t, Group{}, a)
 		g.Rules[0].Direction = Outbound // no rule of ours any more; names are unique across directions
 		p := prod.Plan(g, []access.Leg{a}, now)
-		expect(t, p, "block a")
-		if !strings.Contains(p.Blocked[0].BlockedBy, g.Rules[0].Name) {
-			t.Error(p.Blocked[0].BlockedBy)
+		expect(t, p, "put 200 Tcp 203.0.113.7→10.0.1.4:22", "open a", "widens")
+		if p.Put[0].Name == g.Rules[0].Name {
+			t.Error("a rule that is not ours to replace is replaced")
 		}
+		next := p.Apply(g)
+		expect(t, prod.Plan(next, []access.Leg{in(access.LegOpen, a)}, now))
 	})
 }
 

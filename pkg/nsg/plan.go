@@ -113,16 +113,23 @@ type planner struct {
 
 	ours     map[string]*Rule // rules that legs account for, by lower-case name
 	matchers map[string]matcher
-	others   []Rule          // all rules but those, in both directions
-	fixed    evaluator       // the inbound ones of them
-	names    map[string]bool // their names, in lower case
-	used     map[int]bool    // inbound priorities: theirs, and ours as they are placed
+	named    map[*Rule]access.Protocol // of those, by their names
+	index    map[spot][]*matcher       // of those, by destination and port
+	wide     []*matcher                // of those, what stands for more than single ones
+	others   []Rule                    // all rules but those, in both directions
+	fixed    evaluator                 // the inbound ones of them
+	names    map[string]bool           // their names, in lower case
+	used     map[int]bool              // their inbound priorities
 
-	open   []access.Leg // Open, and a rule of ours covers them
-	asking []access.Leg // Opening, and nothing wrong with themselves
-	doors  map[door]*site
-	live   []access.Leg // what the planned rules stand for
-	out    Plan
+	open    []access.Leg // Open, and rules of ours cover them
+	asking  []access.Leg // Opening, and nothing wrong with themselves
+	pending []access.Leg // those of them that have no place yet
+	board   *board
+	limit   size
+	// repacked says that not even three changed rules a leg were enough.
+	repacked bool
+	live     []access.Leg // what the planned rules stand for
+	out      Plan
 	// vanished VMs get the rules of their open legs back.
 	vanished map[access.ResourceID]bool
 }
@@ -147,11 +154,14 @@ func (p *planner) merge(b *baselinePlan, rows []access.Baseline) {
 
 func (p *planner) readRules() {
 	p.ours, p.matchers, p.names, p.used = map[string]*Rule{}, map[string]matcher{}, map[string]bool{}, map[int]bool{}
+	p.named, p.index = map[*Rule]access.Protocol{}, map[spot][]*matcher{}
 	for i := range p.group.Rules {
 		r := &p.group.Rules[i]
 		if p.grants(*r) {
 			p.ours[strings.ToLower(r.Name)] = r
-			p.matchers[strings.ToLower(r.Name)] = newMatcher(r)
+			m := newMatcher(r)
+			p.matchers[strings.ToLower(r.Name)] = m
+			p.note(&m)
 			continue
 		}
 		p.others = append(p.others, *r)
@@ -161,6 +171,35 @@ func (p *planner) readRules() {
 		}
 	}
 	p.fixed = inOrder(p.others)
+}
+
+// note enters a rule of ours where legs look for it.
+func (p *planner) note(m *matcher) {
+	if found := accessRuleName.FindStringSubmatch(m.rule.Name); found != nil {
+		proto := access.Protocol(strings.ToUpper(found[1]))
+		if proto == "ANY" {
+			proto = access.AnyProtocol
+		}
+		p.named[m.rule] = proto
+	}
+	single := !slices.ContainsFunc(m.dests.prefixes, func(d netip.Prefix) bool { return !d.IsSingleIP() }) &&
+		!slices.ContainsFunc(m.ports.ranges, func(r portRange) bool { return r.low != r.high })
+	if !single {
+		p.wide = append(p.wide, m)
+		return
+	}
+	for _, d := range m.dests.prefixes {
+		for _, r := range m.ports.ranges {
+			at := spot{dest: d.Addr(), port: r.low}
+			p.index[at] = append(p.index[at], m)
+		}
+	}
+}
+
+// near gives the rules of ours that may let something through to the port of the
+// address.
+func (p *planner) near(d netip.Addr, port uint16) []*matcher {
+	return append(slices.Clip(p.index[spot{dest: d, port: port}]), p.wide...)
 }
 
 // readLegs tells the legs that may stand for a rule from those that must close.
@@ -191,18 +230,14 @@ func (p *planner) readLegs() {
 	})
 }
 
-// covered says whether one rule of ours in the group covers the leg.
+// covered says whether rules of ours in the group cover the leg: to each of its
+// addresses one.
 func (p *planner) covered(l access.Leg) bool {
-	for _, m := range p.matchers {
-		if m.coversLeg(l) {
-			return true
-		}
-	}
-	return false
-}
-
-func (m *matcher) coversLeg(l access.Leg) bool {
-	return m.covers(l.Source, l.Destinations, l.Port, l.Protocol)
+	return !slices.ContainsFunc(destinationsOf(l), func(d netip.Addr) bool {
+		return !slices.ContainsFunc(p.near(d, l.Port), func(m *matcher) bool {
+			return m.covers(l.Source, []netip.Addr{d}, l.Port, l.Protocol)
+		})
+	})
 }
 
 // defect says what is wrong with a leg whose rule would let through something
@@ -225,6 +260,11 @@ func defect(l access.Leg) string {
 	return ""
 }
 
+func (p *planner) endFor(l access.Leg, reason access.StatusReason, why string) {
+	l.BlockedBy = why
+	p.end(l, reason)
+}
+
 func (p *planner) end(l access.Leg, reason access.StatusReason) {
 	l.State, l.Reason, l.ClosingAt = access.LegClosing, reason, p.now
 	p.out.Closing = append(p.out.Closing, l)
@@ -239,21 +279,15 @@ func (p *planner) block(l access.Leg, why string) {
 func (p *planner) write() {
 	p.out.narrows = true
 	wanted := map[string]bool{}
-	for _, s := range p.sites() {
-		if len(s.legs) == 0 {
-			continue
-		}
-		want := p.rule(s.door, s.legs)
-		want.Priority = s.priority
+	for _, t := range p.board.tiles {
+		want := p.rule(t)
 		wanted[strings.ToLower(want.Name)] = true
-		if s.have != nil {
-			want.Name = s.have.Name // as Resource Manager knows it
-		}
-		if s.have == nil || !same(*s.have, want) {
+		if t.have == nil || !same(*t.have, want) {
 			p.out.Put = append(p.out.Put, want)
-			p.out.narrows = p.out.narrows && p.within(s, want)
+			p.out.narrows = p.out.narrows && p.within(t)
 		}
 	}
+	slices.SortFunc(p.out.Put, func(a, b Rule) int { return cmp.Compare(a.Name, b.Name) })
 	for name, r := range p.ours {
 		if !wanted[name] {
 			p.remove(r)
@@ -261,20 +295,22 @@ func (p *planner) write() {
 	}
 }
 
-// within says whether a rule surely lets through no more than the one that it
-// replaces: no other traffic, and at no earlier place.
-func (p *planner) within(s *site, want Rule) bool {
-	if s.have == nil || want.Priority < s.have.Priority {
+// within says whether a tile's rule surely lets through no more than the one
+// that it replaces: no other traffic, and at no earlier place.
+func (p *planner) within(t *tile) bool {
+	if t.have == nil || t.priority < t.have.Priority {
 		return false
 	}
-	have := p.matchers[strings.ToLower(s.have.Name)]
-	return !slices.ContainsFunc(s.legs, func(l access.Leg) bool { return !have.coversLeg(l) })
+	have := p.matchers[strings.ToLower(t.have.Name)]
+	return !slices.ContainsFunc(t.shares, func(s share) bool {
+		return !have.covers(s.leg.Source, []netip.Addr{s.dest}, s.leg.Port, s.leg.Protocol)
+	})
 }
 
 func (p *planner) remove(r *Rule) {
 	p.out.Remove = append(p.out.Remove, r.Name)
 	p.out.narrows = p.out.narrows && !r.denies()
-	if !slices.ContainsFunc(p.legs, func(l access.Leg) bool { return strings.EqualFold(p.ruleName(doorOf(l)), r.Name) }) {
+	if _, ok := p.namesake(r.Name, p.legs); !ok {
 		p.out.Orphans = append(p.out.Orphans, *r)
 	}
 }

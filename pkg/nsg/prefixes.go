@@ -83,7 +83,9 @@ func union(list []netip.Prefix) []netip.Prefix {
 }
 
 func sortedPrefixes(list []netip.Prefix) []netip.Prefix {
-	return slices.SortedFunc(slices.Values(list), func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-	})
+	return slices.SortedFunc(slices.Values(list), comparePrefixes)
+}
+
+func comparePrefixes(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
@@ -163,10 +164,9 @@ func (p *planner) narrowOnly() {
 }
 
 func (p *planner) coveredBy(rules map[string]*Rule, l access.Leg) bool {
-	for name := range rules {
-		if m := p.matchers[name]; m.coversLeg(l) {
-			return true
-		}
-	}
-	return false
+	return !slices.ContainsFunc(destinationsOf(l), func(d netip.Addr) bool {
+		return !slices.ContainsFunc(p.near(d, l.Port), func(m *matcher) bool {
+			return rules[strings.ToLower(m.rule.Name)] != nil && m.covers(l.Source, []netip.Addr{d}, l.Port, l.Protocol)
+		})
+	})
 }

@@ -4,9 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
-	"net/netip"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,7 +18,8 @@ const clockSkew = 5 * time.Minute
 
 const (
 	maxNameInRule        = 20 // of the VM's name, in a rule's name: 79 in all at most
-	maxNameInDescription = 40 // and in its description: 133 in all at most
+	maxNameInDescription = 40 // and in its description: 133 in all at most,
+	maxNameInGroup       = 30 // or 139 where the rule stands for more than one door
 )
 
 func (s Settings) prefix() string { return "Portcullis-" + s.Installation + "-" }
@@ -34,7 +33,7 @@ func (s Settings) Owns(r Rule) bool {
 }
 
 // accessRuleName is how the names of our just-in-time rules end.
-var accessRuleName = regexp.MustCompile(`(?i)-[0-9]{1,5}-(?:tcp|udp|any)-[a-z2-7]{16}$`)
+var accessRuleName = regexp.MustCompile(`(?i)-[0-9]{1,5}-(tcp|udp|any)-[a-z2-7]{16}$`)
 
 // grants says whether a rule of ours is one that legs account for: any that is
 // no deny, and a just-in-time rule that was turned into a deny because it could
@@ -44,10 +43,8 @@ func (s Settings) grants(r Rule) bool {
 	return s.Owns(r) && (!r.denies() || accessRuleName.MatchString(r.Name))
 }
 
-// door is what one rule of ours lets through, but for the sources: one port of
-// one VM at given addresses (of one family, as a rule cannot mix them). Legs
-// that differ in the addresses are behind different doors, so that no rule lets
-// through a source and a destination that no single leg has together.
+// door is one port of one VM at given addresses, of one family: what a grant
+// opens, whoever comes through. Rules are named after doors.
 type door struct {
 	vm       access.ResourceID
 	dests    string // sorted, comma-separated: comparable
@@ -56,25 +53,33 @@ type door struct {
 }
 
 func doorOf(l access.Leg) door {
-	dests := slices.SortedFunc(slices.Values(l.Destinations), netip.Addr.Compare)
 	var names []string
-	for _, d := range slices.Compact(dests) {
+	for _, d := range destinationsOf(l) {
 		names = append(names, d.String())
 	}
 	return door{l.VM, strings.Join(names, ","), l.Port, l.Protocol}
 }
 
-func (d door) destinations() []string { return strings.Split(d.dests, ",") }
-
-// ruleName is the door's one name: readable in front, unique by its hash.
-func (s Settings) ruleName(d door) string {
-	proto := "any"
-	if d.protocol != access.AnyProtocol {
-		proto = strings.ToLower(string(d.protocol))
+// ruleName is the door's nth name, from 0: readable in front, unique by its hash.
+func (s Settings) ruleName(d door, n int) string {
+	text := fmt.Appendf(nil, "%s\n%s\n%d\n%s", d.vm, d.dests, d.port, d.protocol)
+	if n > 0 {
+		text = fmt.Appendf(text, "\n%d", n)
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%d\n%s", d.vm, d.dests, d.port, d.protocol))
-	hash := strings.ToLower(base32.StdEncoding.EncodeToString(sum[:10]))
-	return fmt.Sprintf("%s%s-%d-%s-%s", s.prefix(), plain(d.vm.Name(), maxNameInRule), d.port, proto, hash)
+	sum := sha256.Sum256(text)
+	return s.stem(d.vm, d.port, d.protocol) + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:10]))
+}
+
+// hashLength is how long the hash at a name's end is.
+const hashLength = 16
+
+// stem is what all of a door's names begin with.
+func (s Settings) stem(vm access.ResourceID, port uint16, protocol access.Protocol) string {
+	proto := "any"
+	if protocol != access.AnyProtocol {
+		proto = strings.ToLower(string(protocol))
+	}
+	return s.prefix() + plain(vm.Name(), maxNameInRule) + "-" + strconv.Itoa(int(port)) + "-" + proto + "-"
 }
 
 // plain keeps of a name what any rule's name and description may hold.
@@ -88,38 +93,35 @@ func plain(name string, most int) string {
 	return out[:min(len(out), most)]
 }
 
-// rule makes the door's rule, but for its priority, for the live legs behind it.
-func (s Settings) rule(d door, legs []access.Leg) Rule {
-	var sources []netip.Prefix
+// description says what a rule is: whose, the door that it is named after, how
+// many more it stands for, and the earliest deadline among all of them.
+func (s Settings) description(t *tile) string {
+	legs := t.legs()
 	var earliest time.Time
+	doors := map[door]bool{}
 	for _, l := range legs {
-		sources = append(sources, l.Source)
+		doors[door{vm: l.VM, port: l.Port}] = true
 		if earliest.IsZero() || l.EndTime.Before(earliest) {
 			earliest = l.EndTime
 		}
 	}
-	r := Rule{
-		Name: s.ruleName(d), Description: s.description(d, earliest), Direction: Inbound, Access: Allow, Protocol: "*",
-		SourcePorts: []string{"*"}, Destinations: d.destinations(), DestinationPorts: []string{strconv.Itoa(int(d.port))},
+	named, ok := s.namesake(t.name, legs)
+	if !ok {
+		named = legs[0]
 	}
-	switch d.protocol {
-	case access.TCP:
-		r.Protocol = "Tcp"
-	case access.UDP:
-		r.Protocol = "Udp"
-	}
-	for _, p := range union(sources) {
-		r.Sources = append(r.Sources, access.FormatPrefix(p))
-	}
-	return r
+	return s.describe(doorOf(named), len(doors)-1, earliest)
 }
 
-func (s Settings) description(d door, deadline time.Time) string {
-	return fmt.Sprintf("Portcullis %s: just-in-time access to %s %d/%s until %s", s.Installation,
-		plain(d.vm.Name(), maxNameInDescription), d.port, d.protocol, deadline.UTC().Truncate(time.Second).Format(time.RFC3339))
+func (s Settings) describe(d door, more int, deadline time.Time) string {
+	most, others := maxNameInDescription, ""
+	if more > 0 {
+		most, others = maxNameInGroup, fmt.Sprintf(" and %d more", more)
+	}
+	return fmt.Sprintf("Portcullis %s: just-in-time access to %s %d/%s%s until %s", s.Installation,
+		plain(d.vm.Name(), most), d.port, d.protocol, others, deadline.UTC().Truncate(time.Second).Format(time.RFC3339))
 }
 
-var descriptionPattern = regexp.MustCompile(`^Portcullis ([a-z0-9]{1,20}): just-in-time access to [a-z0-9._-]{1,40} ([1-9][0-9]{0,4})/(?:TCP|UDP|\*) until ([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)$`)
+var descriptionPattern = regexp.MustCompile(`^Portcullis ([a-z0-9]{1,20}): just-in-time access to [a-z0-9._-]{1,40} ([1-9][0-9]{0,4})/(?:TCP|UDP|\*)(?: and [1-9][0-9]{0,5} more)? until ([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)$`)
 
 // Deadline reads the earliest deadline that a rule of ours states; false for
 // anything that is not exactly what this installation writes.

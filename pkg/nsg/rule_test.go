@@ -47,6 +47,17 @@ func TestOwns(t *testing.T) {
 // ruleNamePattern is what Resource Manager accepts ("Naming rules", Azure docs).
 var ruleNamePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,78}[A-Za-z0-9_]$`)
 
+// ruleFor is the rule that legs of one door get.
+func ruleFor(s Settings, legs ...access.Leg) Rule {
+	var shares []share
+	for _, l := range legs {
+		shares = append(shares, sharesOf(l)...)
+	}
+	t := pack(shares, packings[0])[0]
+	t.name = s.ruleName(doorOf(legs[0]), 0)
+	return s.rule(t)
+}
+
 func TestRuleNamesAreUniqueAndValid(t *testing.T) {
 	long := Settings{Installation: strings.Repeat("i", 20), Band: prod.Band, MaxGrant: prod.MaxGrant}
 	seen := map[string]string{}
@@ -56,7 +67,7 @@ func TestRuleNamesAreUniqueAndValid(t *testing.T) {
 				for _, proto := range []access.Protocol{access.TCP, access.UDP, access.AnyProtocol} {
 					l := access.Leg{VM: vms + access.ResourceID(vm), Destinations: []netip.Addr{netip.MustParseAddr(dest)}, Port: port, Protocol: proto,
 						Source: netip.MustParsePrefix("203.0.113.7/32"), EndTime: now.Add(time.Hour)}
-					r := long.rule(doorOf(l), []access.Leg{l})
+					r := ruleFor(long, l)
 					what := fmt.Sprint(vm, dest, port, proto)
 					if other, ok := seen[strings.ToLower(r.Name)]; ok {
 						t.Errorf("%s is the name for %s and for %s", r.Name, what, other)
@@ -80,7 +91,7 @@ func TestRuleNamesAreUniqueAndValid(t *testing.T) {
 func TestRuleIsReadable(t *testing.T) {
 	l := leg("a", "web-1", "203.0.113.7", "10.0.1.4", 22)
 	l.EndTime = time.Date(2026, 11, 24, 11, 0, 0, 999, time.FixedZone("CET", 3600))
-	r := prod.rule(doorOf(l), []access.Leg{l})
+	r := ruleFor(prod, l)
 	if !strings.HasPrefix(r.Name, "Portcullis-prod-web-1-22-tcp-") {
 		t.Errorf("name %q", r.Name)
 	}
@@ -134,6 +145,7 @@ func TestRuleExpired(t *testing.T) {
 func FuzzDeadline(f *testing.F) {
 	f.Add("Portcullis prod: just-in-time access to web-1 22/TCP until 2026-11-24T10:00:00Z")
 	f.Add("Portcullis prod: just-in-time access to web-1 22/* until 2026-02-30T24:60:60Z")
+	f.Add("Portcullis prod: just-in-time access to web-1 22/* and 99 more until 2026-11-24T10:00:00Z")
 	f.Add("Portcullis prod: just-in-time access to  22/TCP until 9999-99-99T99:99:99Z\x00")
 	f.Add("")
 	f.Fuzz(func(t *testing.T, s string) {
@@ -147,7 +159,7 @@ func FuzzDeadline(f *testing.F) {
 		}
 		// What is read is what we would have written: made again from its parts it is the same.
 		var vm, port string
-		if _, err := fmt.Sscanf(s, "Portcullis prod: just-in-time access to %s %s until", &vm, &port); err != nil {
+		if _, err := fmt.Sscanf(s, "Portcullis prod: just-in-time access to %s %s ", &vm, &port); err != nil {
 			t.Fatalf("%q was read, and is not of our form: %v", s, err)
 		}
 		n, proto, _ := strings.Cut(port, "/")
@@ -155,7 +167,16 @@ func FuzzDeadline(f *testing.F) {
 		if _, err := fmt.Sscan(n, &d.port); err != nil {
 			t.Fatalf("%q: %v", s, err)
 		}
-		if again := prod.description(d, at); again != s {
+		more := 0
+		if _, rest, ok := strings.Cut(s, "/"+proto+" and "); ok {
+			if _, err := fmt.Sscan(rest, &more); err != nil {
+				t.Fatalf("%q: %v", s, err)
+			}
+			if len(vm) > maxNameInGroup {
+				return // read, though we would have cut the name
+			}
+		}
+		if again := prod.describe(d, more, at); again != s {
 			t.Errorf("%q was read, and we would have written %q", s, again)
 		}
 	})

@@ -9,10 +9,13 @@ import (
 	"time"
 )
 
+// burstOptions are bursts on one stack.
 type burstOptions struct {
 	grants, naive int
 	latency       time.Duration
 	cases         []burstCase
+	// batched puts the largest batch beside them too.
+	batched bool
 }
 
 // burstCase is a burst over so many machines, repeated so often.
@@ -31,11 +34,13 @@ const (
 // measureBurst sends requests for one group all at once through the whole path,
 // queue, host, handler and Resource Manager, beside a worker that writes one
 // rule per grant, in turn.
-func measureBurst(ctx context.Context, o options, log io.Writer) (_ []*measure, _ []string, err error) {
-	b := o.burst
-	machines := 0
+func measureBurst(ctx context.Context, o options, b burstOptions, log io.Writer) (_ []*measure, _ []string, err error) {
+	machines, bursts := 0, 0
 	for _, c := range b.cases {
-		machines = max(machines, c.machines)
+		machines, bursts = max(machines, c.machines), bursts+c.bursts
+	}
+	if bursts == 0 {
+		return nil, nil, nil
 	}
 	if b.grants < 1 || machines < 1 || b.naive < 1 {
 		return nil, nil, errors.New("a burst needs grants, machines and a baseline")
@@ -45,8 +50,11 @@ func measureBurst(ctx context.Context, o options, log io.Writer) (_ []*measure, 
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	worker, err := newNaive(s)
-	if err != nil {
+	beside := besides{}
+	if beside.naive, err = newNaive(s); err != nil {
+		return nil, nil, err
+	}
+	if beside.batch, err = newBatch(s); err != nil {
 		return nil, nil, err
 	}
 	var all []*measure
@@ -55,7 +63,7 @@ func measureBurst(ctx context.Context, o options, log io.Writer) (_ []*measure, 
 		if c.bursts < 1 {
 			continue
 		}
-		m, told, err := burstBeside(ctx, s, worker, b, c)
+		m, told, err := burstBeside(ctx, s, beside, b, c)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -64,28 +72,47 @@ func measureBurst(ctx context.Context, o options, log io.Writer) (_ []*measure, 
 	return all, []string{b.tell() + " Ours made " + strings.Join(reads, ", and ") + ", from the first send to the last close."}, nil
 }
 
-func burstBeside(ctx context.Context, s *local, worker *naive, b burstOptions, c burstCase) ([]*measure, string, error) {
+// besides are the workers that the bursts are put beside.
+type besides struct {
+	naive *naive
+	batch *batch
+}
+
+func burstBeside(ctx context.Context, s *local, beside besides, b burstOptions, c burstCase) ([]*measure, string, error) {
 	w, err := newWatch(s, b.grants, c)
 	if err != nil {
 		return nil, "", err
 	}
-	m := newBurstMeasures(b, c.machines)
+	m := newBurstMeasures(b, c.machines, b.besideNaive())
+	batched := newBurstMeasures(b, c.machines, fmt.Sprintf("one write of the largest batch without packing: %d rules, all known beforehand", largestBatch))
 	for range c.bursts {
 		ours, err := w.burst(ctx)
 		if err != nil {
 			return nil, "", fmt.Errorf("a burst over %d machines: %w", c.machines, err)
 		}
-		naive, err := worker.work(ctx, b)
+		naive, err := beside.naive.work(ctx, b)
 		if err != nil {
 			return nil, "", fmt.Errorf("the naive worker: %w", err)
 		}
 		m.add(ours, naive)
+		if b.batched {
+			r, err := beside.batch.work(ctx, c.machines)
+			if err != nil {
+				return nil, "", fmt.Errorf("the largest batch: %w", err)
+			}
+			batched.add(ours, r)
+			batched.held.add(float64(b.grants), largestBatch)
+		}
 	}
-	return m.list(), fmt.Sprintf("%s reads of Resource Manager for %d requests and %d machines", digits(spreadOf(m.reads).median), b.grants, c.machines), nil
+	list := m.list()
+	if b.batched {
+		list = append(list, append(batched.list(), &batched.held)...)
+	}
+	return list, fmt.Sprintf("%s reads of Resource Manager for %d requests and %d machines", digits(spreadOf(m.reads).median), b.grants, c.machines), nil
 }
 
 func (b burstOptions) tell() string {
-	told := fmt.Sprintf("The bursts: %d requests for port 22 of machines behind one network security group whose writes take %s, each from an address of its own, all until the same second.",
+	told := fmt.Sprintf("The bursts: %d requests for port 22 of machines behind one network security group whose writes take %s, by five people in turn, each from an address of its own, all until the same second.",
 		b.grants, b.latency)
 	if b.naive != b.grants {
 		told += fmt.Sprintf(" The worker beside them is strictly serial: it opened and closed %d grants in each pair, and its figures are those times %g.",
@@ -104,16 +131,22 @@ type result struct {
 
 type burstMeasures struct {
 	openWrites, closeWrites, opened, recorded, closed, recordedClosed measure
+	held                                                              measure // beside the batch alone
 	reads                                                             []float64
 }
 
-func newBurstMeasures(b burstOptions, machines int) *burstMeasures {
+func (b burstOptions) besideNaive() string {
 	beside := "one child write per grant in turn"
 	if b.naive != b.grants {
 		beside += fmt.Sprintf(", %d done and told for %d", b.naive, b.grants)
 	}
+	return beside
+}
+
+func newBurstMeasures(b burstOptions, machines int, beside string) *burstMeasures {
 	prefix := fmt.Sprintf("%d requests, %d machines: ", b.grants, machines)
 	return &burstMeasures{
+		held:           measure{name: prefix + "grants open at one time", baseline: beside, unit: count},
 		openWrites:     measure{name: prefix + "NSG writes to open", baseline: beside, unit: count},
 		closeWrites:    measure{name: prefix + "NSG writes to close", baseline: beside, unit: count},
 		opened:         measure{name: prefix + "first send to last open on the NSG", baseline: beside, unit: seconds},

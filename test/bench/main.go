@@ -21,7 +21,7 @@ type options struct {
 	app, nothing, dir, write string
 	starts, submits, rounds  int
 	messages                 int
-	burst                    burstOptions
+	bursts                   [2]burstOptions
 	only                     string
 }
 
@@ -36,18 +36,27 @@ func main() {
 	flag.IntVar(&o.submits, "submits", 100, "pairs of submits")
 	flag.IntVar(&o.rounds, "rounds", 15, "rounds of sends and receives")
 	flag.IntVar(&o.messages, "messages", 5000, "messages in a round")
-	flag.IntVar(&o.burst.grants, "grants", 200, "requests in a burst")
-	flag.IntVar(&o.burst.naive, "baseline-grants", 5, "grants that the naive worker opens and closes for each burst")
-	flag.DurationVar(&o.burst.latency, "latency", time.Second, "how long a write of a network security group takes")
+	small, large := &o.bursts[0], &o.bursts[1]
+	flag.IntVar(&small.grants, "grants", 200, "requests in a burst")
+	flag.IntVar(&small.naive, "baseline-grants", 5, "grants that the naive worker opens and closes for each burst")
+	flag.DurationVar(&small.latency, "latency", time.Second, "how long a write of a network security group takes")
 	few, many := burstCase{}, burstCase{}
 	flag.IntVar(&few.machines, "machines", 20, "machines that they ask for, by turns")
 	flag.IntVar(&few.bursts, "bursts", 4, "bursts over these machines")
 	flag.DurationVar(&few.lease, "lease", 20*time.Second, "how long their grants last from the first send")
 	flag.IntVar(&many.bursts, "many-bursts", 1, "bursts over a machine for each request")
 	flag.DurationVar(&many.lease, "many-lease", 50*time.Second, "how long their grants last from the first send")
+	thousand := burstCase{}
+	flag.IntVar(&large.grants, "large-grants", 1000, "requests in a large burst")
+	flag.IntVar(&large.naive, "large-baseline-grants", 2, "grants that the naive worker opens and closes beside it")
+	flag.DurationVar(&large.latency, "large-latency", 10*time.Second, "how long a write takes there")
+	flag.IntVar(&thousand.machines, "large-machines", 200, "machines that they ask for, by turns")
+	flag.IntVar(&thousand.bursts, "large-bursts", 1, "large bursts")
+	flag.DurationVar(&thousand.lease, "large-lease", 110*time.Second, "how long their grants last from the first send")
 	flag.Parse()
-	many.machines = o.burst.grants
-	o.burst.cases = []burstCase{few, many}
+	many.machines = small.grants
+	small.cases, large.cases = []burstCase{few, many}, []burstCase{thousand}
+	large.batched = true
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o); err != nil {
@@ -121,6 +130,8 @@ func (o options) measure(ctx context.Context, log io.Writer) (all []*measure, to
 			return m, nil, err
 		})
 	}
-	take("burst", func() ([]*measure, []string, error) { return measureBurst(ctx, o, log) })
+	for _, b := range o.bursts {
+		take("burst", func() ([]*measure, []string, error) { return measureBurst(ctx, o, b, log) })
+	}
 	return all, told, err
 }

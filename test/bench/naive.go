@@ -37,7 +37,7 @@ type naiveResult struct {
 func (n *naive) work(ctx context.Context, b burstOptions) (r naiveResult, err error) {
 	began := time.Now()
 	for i := range b.naive {
-		if err := n.open(ctx, i); err != nil {
+		if err := n.open(ctx, b, i); err != nil {
 			return r, err
 		}
 	}
@@ -56,19 +56,22 @@ func (n *naive) work(ctx context.Context, b burstOptions) (r naiveResult, err er
 
 func ruleName(i int) string { return fmt.Sprintf("grant-%03d", i) }
 
-func (n *naive) open(ctx context.Context, i int) error {
-	p, err := n.rules.BeginCreateOrUpdate(ctx, resourceGroup, naiveGroup, ruleName(i), armnetwork.SecurityRule{
-		Properties: &armnetwork.SecurityRulePropertiesFormat{
-			Access: to.Ptr(armnetwork.SecurityRuleAccessAllow), Direction: to.Ptr(armnetwork.SecurityRuleDirectionInbound),
-			Protocol: to.Ptr(armnetwork.SecurityRuleProtocolTCP), Priority: to.Ptr(int32(100 + i)),
-			SourceAddressPrefix: to.Ptr(source(i)), SourcePortRange: to.Ptr("*"),
-			DestinationAddressPrefix: to.Ptr(address(i)), DestinationPortRange: to.Ptr("22"),
-		},
-	}, nil)
+func (n *naive) open(ctx context.Context, b burstOptions, i int) error {
+	p, err := n.rules.BeginCreateOrUpdate(ctx, resourceGroup, naiveGroup, ruleName(i), armnetwork.SecurityRule{Properties: grantRule(i, b.grants)}, nil)
 	if err == nil {
 		_, err = p.PollUntilDone(ctx, &runtime.PollUntilDoneOptions{Frequency: pollEvery})
 	}
 	return err
+}
+
+// grantRule lets the i-th source to the machine whose turn it is.
+func grantRule(i, machines int) *armnetwork.SecurityRulePropertiesFormat {
+	return &armnetwork.SecurityRulePropertiesFormat{
+		Access: to.Ptr(armnetwork.SecurityRuleAccessAllow), Direction: to.Ptr(armnetwork.SecurityRuleDirectionInbound),
+		Protocol: to.Ptr(armnetwork.SecurityRuleProtocolTCP), Priority: to.Ptr(int32(100 + i)),
+		SourceAddressPrefix: to.Ptr(source(i)), SourcePortRange: to.Ptr("*"),
+		DestinationAddressPrefix: to.Ptr(address(i % machines)), DestinationPortRange: to.Ptr("22"),
+	}
 }
 
 func (n *naive) close(ctx context.Context, i int) error {

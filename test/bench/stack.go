@@ -44,6 +44,11 @@ func address(i int) string { return fmt.Sprintf("10.0.%d.%d", i/200, 4+i%200) }
 // source is the i-th address that asks, inside the policy's range.
 func source(i int) string { return fmt.Sprintf("198.18.%d.%d", i/200, 1+i%200) }
 
+// people are those who ask by turns.
+const people = 5
+
+func requestor(i int) string { return fmt.Sprintf("requestor-%d@contoso.com", i%people) }
+
 // topology has the machines in one subnet behind one group.
 func topology(machines int) ([]byte, error) {
 	deny := resourcemanager.Rule{Name: "DenyManagementPorts", Properties: map[string]any{
@@ -71,7 +76,7 @@ func topology(machines int) ([]byte, error) {
 const policyDoc = `{
   "scope": "` + groupScope + `",
   "ports": [{"number": 22, "protocol": "TCP", "allowedSourceAddressPrefixes": ["198.18.0.0/15"], "maxRequestAccessDuration": "PT1H"}],
-  "requestors": ["alice@contoso.com"],
+  "requestors": ["alice@contoso.com", "requestor-0@contoso.com", "requestor-1@contoso.com", "requestor-2@contoso.com", "requestor-3@contoso.com", "requestor-4@contoso.com"],
   "assertedRequestorsFrom": ["queue"]
 }`
 

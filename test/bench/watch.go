@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/accessjson"
 	"github.com/portcullis-access/portcullis/pkg/localazure"
 	"github.com/portcullis-access/portcullis/pkg/localazure/identity"
+	"golang.org/x/sync/errgroup"
 )
 
 // watch sends bursts and looks at what comes of them: at the group, as Resource
@@ -65,6 +67,7 @@ func (w *watch) burst(ctx context.Context) (r result, err error) {
 		return r, err
 	}
 	r.recordedOpen = time.Since(began)
+	fmt.Fprintf(os.Stderr, "bench: %d grants are open after %.1f s\n", w.grants, r.recordedOpen.Seconds())
 	if err := w.told(ctx, ids, access.Initiated); err != nil {
 		return r, err
 	}
@@ -102,7 +105,7 @@ func (w *watch) send(ctx context.Context, deadline time.Time) (ids []string, err
 		id := "bench-" + uuid.NewString()
 		ids = append(ids, id)
 		body, err := json.Marshal(map[string]any{
-			"id": id, "requestor": "alice@contoso.com", "justification": "look at the logs",
+			"id": id, "requestor": requestor(i / w.machines), "justification": "look at the logs",
 			"virtualMachines": []any{map[string]any{"id": vmScope + vmName(i%w.machines), "ports": []any{map[string]any{
 				"number": 22, "allowedSourceAddressPrefix": source(i), "endTimeUtc": deadline.UTC().Format(time.RFC3339),
 			}}}},
@@ -217,17 +220,25 @@ func (w *watch) recorded(so func([]access.Leg) bool) func(context.Context) (bool
 
 // told asks the access API about every request, as their senders would.
 func (w *watch) told(ctx context.Context, ids []string, want access.Status) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(tellAtOnce)
 	for _, id := range ids {
-		v, err := w.view(ctx, id)
-		if err != nil {
-			return err
-		}
-		if len(v.VirtualMachines) != 1 || len(v.VirtualMachines[0].Ports) != 1 || v.VirtualMachines[0].Ports[0].Status != want {
-			return fmt.Errorf("request %s should be %s, and is %+v", id, want, v)
-		}
+		g.Go(func() error {
+			v, err := w.view(gctx, id)
+			if err != nil {
+				return err
+			}
+			if len(v.VirtualMachines) != 1 || len(v.VirtualMachines[0].Ports) != 1 || v.VirtualMachines[0].Ports[0].Status != want {
+				return fmt.Errorf("request %s should be %s, and is %+v", id, want, v)
+			}
+			return nil
+		})
 	}
-	return nil
+	return g.Wait()
 }
+
+// tellAtOnce is how many requests are asked about side by side.
+const tellAtOnce = 16
 
 func (w *watch) view(ctx context.Context, id string) (v accessjson.RequestView, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.Env()["FUNCTIONS_ENDPOINT"]+"/api/access-requests/"+id+"?channel=queue", nil)

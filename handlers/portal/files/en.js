@@ -158,6 +158,7 @@ export const en = {
   'ended.Expired': 'Its time is up.',
   'ended.UserRequested': 'Given back.',
   'ended.NewerRequestInitiated': 'A newer request took its place.',
+  'ended.NoRoom': 'The network security group had no room left for its rule.',
   'ended.RemovedExternally': 'Somebody else removed or changed its rule.',
   'ended.TargetChanged': 'The machine is no longer behind the address.',
   'ended.NotOpenedInTime': 'It could not be opened in time.',

@@ -158,6 +158,7 @@ export const ja = {
   'ended.Expired': '期限が来ました。',
   'ended.UserRequested': '返却されました。',
   'ended.NewerRequestInitiated': '新しい要求に置き換わりました。',
+  'ended.NoRoom': 'ネットワーク セキュリティ グループに規則の空きがなくなりました。',
   'ended.RemovedExternally': '規則が外部で削除または変更されました。',
   'ended.TargetChanged': '仮想マシンのアドレスが変わりました。',
   'ended.NotOpenedInTime': '時間内に開けませんでした。',

@@ -2,10 +2,10 @@ package network
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
-	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v8"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v9"
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/broker"
@@ -23,8 +23,7 @@ func (n *Network) List(ctx context.Context, subscription string) ([]broker.Machi
 	}
 	start := n.snap.clock()
 	// The machines come first: what a machine needs was there before it.
-	found, err := all(ctx, c.vms.NewListAllPager(nil), "listing the virtual machines",
-		func(p armcompute.VirtualMachinesClientListAllResponse) []*armcompute.VirtualMachine { return p.Value })
+	found, err := n.machinesOf(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +40,6 @@ func (n *Network) List(ctx context.Context, subscription string) ([]broker.Machi
 		machine, err := vmOf(id, v)
 		m := broker.Machine{}
 		if err == nil {
-			n.snap.keep(id, start, machine)
 			m, err = r.machine(id, machine)
 		}
 		if err != nil {
@@ -164,6 +162,9 @@ func all[P, T any](ctx context.Context, pager *runtime.Pager[P], doing string, v
 		page, err := pager.NextPage(ctx)
 		if err != nil {
 			return nil, failure(err, doing)
+		}
+		if count, ok := ctx.Value(pagesKey{}).(*atomic.Int64); ok {
+			count.Add(1)
 		}
 		out = append(out, values(page)...)
 	}

@@ -41,6 +41,7 @@ func (n *Network) Machine(ctx context.Context, id access.ResourceID, notBefore t
 	if err != nil {
 		return broker.Machine{}, err
 	}
+	n.join(ctx, id, notBefore)
 	v, err := read(ctx, n.snap, id, notBefore, func(ctx context.Context) (vm, error) {
 		res, err := c.vms.Get(ctx, id.ResourceGroup(), id.Name(), nil)
 		if err != nil {

@@ -26,8 +26,8 @@ import (
 // service names a time; the SDK's own default is 30 s.
 const pollEvery = time.Second
 
-// Network implements the broker's Groups, GroupLister, Machines, MachineLister
-// and Neighbourhood.
+// Network implements the broker's Groups, GroupLister, Machines, MachinePreparer,
+// MachineLister and Neighbourhood.
 type Network struct {
 	cred  azcore.TokenCredential
 	opts  *arm.ClientOptions
@@ -36,6 +36,7 @@ type Network struct {
 
 	mu      sync.Mutex
 	clients map[string]*clients
+	crowds  map[string]*crowd
 }
 
 // clients are the SDK's clients of one subscription.
@@ -62,7 +63,7 @@ func New(cred azcore.TokenCredential, opts *arm.ClientOptions, clock broker.Cloc
 	o.DisableRPRegistration = true
 	// Longer waits than this are the caller's to plan.
 	o.Retry.MaxRetries = 2
-	return &Network{cred: cred, opts: &o, clock: clock, snap: newSnapshot(clock), clients: map[string]*clients{}}, nil
+	return &Network{cred: cred, opts: &o, clock: clock, snap: newSnapshot(clock), clients: map[string]*clients{}, crowds: map[string]*crowd{}}, nil
 }
 
 func (n *Network) of(subscription string) (*clients, error) {
@@ -116,19 +117,18 @@ func (n *Network) Groups(ctx context.Context, subscription string) ([]nsg.Group,
 	if err != nil {
 		return nil, err
 	}
+	found, err := all(ctx, c.groups.NewListAllPager(nil), "listing network security groups",
+		func(p armnetwork.SecurityGroupsClientListAllResponse) []*armnetwork.SecurityGroup { return p.Value })
+	if err != nil {
+		return nil, err
+	}
 	var out []nsg.Group
-	for pager := c.groups.NewListAllPager(nil); pager.More(); {
-		page, err := pager.NextPage(ctx)
+	for _, v := range found {
+		g, err := groupOf(v)
 		if err != nil {
-			return nil, failure(err, "listing network security groups")
+			return nil, err
 		}
-		for _, v := range page.Value {
-			g, err := groupOf(v)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, g)
-		}
+		out = append(out, g)
 	}
 	return out, nil
 }

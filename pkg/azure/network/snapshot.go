@@ -26,7 +26,7 @@ type item struct {
 
 const (
 	keepFor  = time.Minute
-	maxItems = 20_000
+	maxItems = 60_000
 )
 
 func newSnapshot(clock broker.Clock) *snapshot {
@@ -66,6 +66,14 @@ func read[T any](ctx context.Context, s *snapshot, id access.ResourceID, notBefo
 		return zero, it.err
 	}
 	return it.value.(T), nil
+}
+
+// has says whether the resource is known, or being read, as of the time.
+func (s *snapshot) has(id access.ResourceID, notBefore time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	it, ok := s.items[id]
+	return ok && !it.startedAt.Before(notBefore)
 }
 
 // keep puts what was read otherwise into the snapshot, unless that has something

@@ -10,6 +10,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/broker"
+	"golang.org/x/sync/errgroup"
 )
 
 // addTries is how often legs are added anew where others add some of them at
@@ -93,6 +94,15 @@ func (s *Store) SaveHead(ctx context.Context, h broker.Head) (broker.Head, error
 // Legs implements broker.Ledger.
 func (s *Store) Legs(ctx context.Context, id access.ResourceID) ([]access.Leg, error) {
 	rows, err := query(ctx, s.nsg, under(hash(string(id)), "leg-"))
+	if err != nil {
+		return nil, err
+	}
+	return legsOf(rows)
+}
+
+// LegsOf implements broker.LegFinder.
+func (s *Store) LegsOf(ctx context.Context, id access.ResourceID, request access.RequestID) ([]access.Leg, error) {
+	rows, err := query(ctx, s.nsg, under(hash(string(id)), "leg-"+string(request)+"-"))
 	if err != nil {
 		return nil, err
 	}
@@ -209,16 +219,54 @@ func (s *Store) updateLegs(ctx context.Context, legs []access.Leg, with []aztabl
 	return nil
 }
 
-// EndLegs implements broker.LegWriter: first the ended rows, then the removal,
-// so that a cut between the two leaves both and never neither.
+// endAtOnce bounds the requests whose ended legs are written side by side.
+const endAtOnce = 32
+
+// EndLegs implements broker.LegWriter: first all the ended rows, each in its
+// request's partition, then the removal, so that a cut between the two leaves
+// both and never neither.
 func (s *Store) EndLegs(ctx context.Context, id access.ResourceID, legs []access.Leg) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(endAtOnce)
 	for _, l := range legs {
-		r, err := legRow(l)
-		if err != nil {
+		g.Go(func() error {
+			r, err := legRow(l)
+			if err != nil {
+				return err
+			}
+			r["PartitionKey"], r["RowKey"] = string(l.Request), "leg-"+l.Key()+"-"+hash(string(l.NSG))[:32]
+			_, err = insert(gctx, s.requests, r)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for some := range slices.Chunk(legs, maxTransaction) {
+		if err := s.removeLegs(ctx, id, some); err != nil {
 			return err
 		}
-		r["PartitionKey"], r["RowKey"] = string(l.Request), "leg-"+l.Key()+"-"+hash(string(l.NSG))[:32]
-		if _, err := insert(ctx, s.requests, r); err != nil {
+	}
+	return nil
+}
+
+// removeLegs removes legs in one transaction, or one by one where some are gone.
+func (s *Store) removeLegs(ctx context.Context, id access.ResourceID, legs []access.Leg) error {
+	if len(legs) > 1 {
+		seen := map[string]bool{}
+		var actions []aztables.TransactionAction
+		for _, l := range legs {
+			if seen[l.Key()] {
+				continue // a row may be in a transaction once
+			}
+			seen[l.Key()] = true
+			a, err := action(aztables.TransactionTypeDelete, row{"PartitionKey": hash(string(id)), "RowKey": "leg-" + l.Key()}, string(azcore.ETagAny))
+			if err != nil {
+				return err
+			}
+			actions = append(actions, a)
+		}
+		if err := submit(ctx, s.nsg, actions); access.CodeOf(err) != access.NotFound {
 			return err
 		}
 	}

@@ -235,6 +235,12 @@ func (s *Store) Legs(_ context.Context, id access.ResourceID) (out []access.Leg,
 	return out, err
 }
 
+// LegsOf implements broker.LegFinder.
+func (s *Store) LegsOf(ctx context.Context, id access.ResourceID, request access.RequestID) ([]access.Leg, error) {
+	legs, err := s.Legs(ctx, id)
+	return slices.DeleteFunc(legs, func(l access.Leg) bool { return l.Request != request }), err
+}
+
 func (s *Store) touch(id access.ResourceID, token string, due time.Time) {
 	h := s.heads[id]
 	h.NSG, h.Wanted, h.DueAt, h.ETag = id, token, due, s.etag()
