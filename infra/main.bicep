@@ -64,6 +64,11 @@ param serviceBusSku string = 'Standard'
 @description('How the record is kept; Standard_ZRS where the region has zones.')
 param tablesSku string = 'Standard_ZRS'
 
+@minValue(0)
+@maxValue(146000)
+@description('For how many days the anchors of the audit can be neither changed nor deleted; 0 for no anchors.')
+param anchorRetentionInDays int = 400
+
 @minValue(30)
 @maxValue(730)
 param logRetentionInDays int = 90
@@ -155,6 +160,20 @@ module tables 'modules/tables.bicep' = {
   }
 }
 
+module anchors 'modules/anchors.bicep' = if (anchorRetentionInDays > 0) {
+  name: 'anchors'
+  scope: group
+  params: {
+    name: 'stanchor${token}'
+    location: location
+    tags: allTags
+    sku: tablesSku
+    closed: privateEndpoints
+    principalId: identity.outputs.principalId
+    retentionInDays: anchorRetentionInDays
+  }
+}
+
 module serviceBus 'modules/service-bus.bicep' = {
   name: 'service-bus'
   scope: group
@@ -222,6 +241,23 @@ module tablesEndpoint 'modules/private-endpoint.bicep' = if (privateEndpoints) {
   ]
 }
 
+module anchorsEndpoint 'modules/private-endpoint.bicep' = if (privateEndpoints && anchorRetentionInDays > 0) {
+  name: 'anchors-endpoint'
+  scope: group
+  params: {
+    name: 'pe-anchors-${token}'
+    location: location
+    tags: allTags
+    networkName: networkName
+    targetId: anchors.outputs.id
+    groupId: 'blob'
+    zone: zones.blob
+  }
+  dependsOn: [
+    network
+  ]
+}
+
 module serviceBusEndpoint 'modules/private-endpoint.bicep' = if (closedBus) {
   name: 'service-bus-endpoint'
   scope: group
@@ -252,6 +288,7 @@ module app 'modules/app.bicep' = {
     hostStorageName: hostStorage.outputs.name
     packagesUrl: hostStorage.outputs.packagesUrl
     tablesName: tables.outputs.name
+    anchorsUrl: anchorRetentionInDays > 0 ? anchors.outputs.url : ''
     serviceBusNamespace: serviceBus.outputs.fullyQualifiedNamespace
     insightsConnectionString: telemetry.outputs.connectionString
     workspaceId: telemetry.outputs.workspaceId
@@ -269,6 +306,7 @@ module app 'modules/app.bicep' = {
   dependsOn: [
     hostEndpoint
     tablesEndpoint
+    anchorsEndpoint
     serviceBusEndpoint
   ]
 }

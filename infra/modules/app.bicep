@@ -12,6 +12,9 @@ param identityClientId string
 param hostStorageName string
 param packagesUrl string
 param tablesName string
+
+@description('The container for the anchors of the audit; empty for none.')
+param anchorsUrl string
 param serviceBusNamespace string
 param insightsConnectionString string
 param workspaceId string
@@ -60,6 +63,7 @@ var settings = union(extraSettings, {
   Tables__credential: 'managedidentity'
   Tables__clientId: identityClientId
   AZURE_SUBSCRIPTION_IDS: join(subscriptionIds, ',')
+  PORTCULLIS_ANCHORS_URL: anchorsUrl // an empty setting is none
   PORTCULLIS_INSTALLATION: installation
   PORTCULLIS_TENANT_ID: tenantId
   PORTCULLIS_AUDIENCES: join(audiences, ',')

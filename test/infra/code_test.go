@@ -60,6 +60,7 @@ func TestSettings(t *testing.T) {
 		"AZURE_SUBSCRIPTION_IDS":       "00000000-0000-0000-0000-000000000001",
 		"PORTCULLIS_TENANT_ID":         "00000000-0000-0000-0000-000000000002",
 		"Tables__endpoint":             "https://a.table.core.windows.net",
+		"PORTCULLIS_ANCHORS_URL":       "https://a.blob.core.windows.net/anchors",
 	}
 	env := map[string]string{"FUNCTIONS_CUSTOMHANDLER_PORT": "8080"}
 	known := map[string]config.Setting{}

@@ -221,6 +221,7 @@ var documented = []string{
 	"Microsoft.ServiceBus/namespaces/topics/subscriptions@2024-01-01",
 	"Microsoft.ServiceBus/namespaces/topics@2024-01-01",
 	"Microsoft.ServiceBus/namespaces@2024-01-01",
+	"Microsoft.Storage/storageAccounts/blobServices/containers/immutabilityPolicies@2023-05-01",
 	"Microsoft.Storage/storageAccounts/blobServices/containers@2023-05-01",
 	"Microsoft.Storage/storageAccounts/blobServices@2023-05-01",
 	"Microsoft.Storage/storageAccounts/tableServices/tables@2023-05-01",
