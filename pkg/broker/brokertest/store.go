@@ -299,22 +299,32 @@ func (s *Store) update(id access.ResourceID, legs []access.Leg) error {
 }
 
 // EndLegs implements broker.LegWriter.
-func (s *Store) EndLegs(_ context.Context, id access.ResourceID, legs []access.Leg) error {
+func (s *Store) EndLegs(ctx context.Context, id access.ResourceID, legs []access.Leg) error {
 	for _, l := range legs {
 		// Two calls, as a cut may come between them.
-		if err := s.do(func() error {
-			if !slices.ContainsFunc(s.ended[l.Request], func(e access.Leg) bool { return e.Key() == l.Key() && e.NSG == l.NSG }) {
-				s.ended[l.Request] = append(s.ended[l.Request], l)
-			}
-			return nil
-		}); err != nil {
+		if err := s.KeepEnded(ctx, l); err != nil {
 			return err
 		}
-		if err := s.do(func() error { delete(s.legs[id], l.Key()); return nil }); err != nil {
+		if err := s.RemoveLeg(ctx, id, l); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// KeepEnded is the first half of EndLegs, for one leg.
+func (s *Store) KeepEnded(_ context.Context, l access.Leg) error {
+	return s.do(func() error {
+		if !slices.ContainsFunc(s.ended[l.Request], func(e access.Leg) bool { return e.Key() == l.Key() && e.NSG == l.NSG }) {
+			s.ended[l.Request] = append(s.ended[l.Request], l)
+		}
+		return nil
+	})
+}
+
+// RemoveLeg is the second half of EndLegs, for one leg.
+func (s *Store) RemoveLeg(_ context.Context, id access.ResourceID, l access.Leg) error {
+	return s.do(func() error { delete(s.legs[id], l.Key()); return nil })
 }
 
 // Due implements broker.Heads.

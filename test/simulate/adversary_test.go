@@ -1,0 +1,207 @@
+package simulate
+
+import (
+	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/access"
+)
+
+// knobs say how ill the adversary means it. Each is drawn for the seed, and is
+// nothing in about half of them, so that some seeds are calm.
+type knobs struct {
+	// Of calls: how often one is cut off with its whole actor before or after its
+	// effect, refused, has its reply lost, or is paused before or after its effect.
+	cutBefore, cutAfter, refuse, loseReply, pause float64
+	// Of Resource Manager: how often it throttles, and an operation supersedes.
+	throttle, supersede float64
+	writeTakes          time.Duration
+	// Of messages.
+	lose, repeat, late, sessionLost float64
+	// Of clocks.
+	skew time.Duration
+	// Of the world, per hour.
+	outages, failOvers, customer, tamper, shadow, machines, locks float64
+}
+
+func drawKnobs(s *schedule) knobs {
+	rate := func(most float64) float64 {
+		if s.chance(0.5) {
+			return 0
+		}
+		return most * s.rng.Float64()
+	}
+	k := knobs{
+		cutBefore: rate(0.01), cutAfter: rate(0.01), refuse: rate(0.02), loseReply: rate(0.02), pause: rate(0.01),
+		throttle: rate(0.03), supersede: rate(0.5), writeTakes: s.between(200*time.Millisecond, 15*time.Second),
+		lose: rate(0.2), repeat: rate(0.2), late: rate(0.2), sessionLost: rate(0.5),
+		outages: rate(2), failOvers: rate(2), customer: rate(20), tamper: rate(6), shadow: rate(3), machines: rate(6), locks: rate(3),
+	}
+	if s.chance(0.5) {
+		k.skew = s.between(0, 8*time.Second)
+	}
+	if s.chance(0.1) {
+		k = knobs{writeTakes: time.Second}
+	}
+	return k
+}
+
+// tooLate is how long after its caller has given it up a call on its way may
+// still have its effect.
+const tooLate = 30 * time.Second
+
+// fateOf plans a call: when it has its effect, and when and how its reply comes.
+func (w *world) fateOf(c *call) {
+	takes, back := w.between(time.Millisecond, 40*time.Millisecond), time.Duration(0)
+	k := w.knobs
+	var refused error
+	var lost bool
+	var cut func()
+	if !w.calm {
+		switch roll := w.rng.Float64(); {
+		case roll < k.cutBefore:
+			cut = func() { w.cut(c, "before") }
+		case roll < k.cutBefore+k.cutAfter:
+			lost = true
+			back = w.between(0, 30*time.Millisecond)
+		case roll < k.cutBefore+k.cutAfter+k.refuse:
+			refused = access.Errorf(access.Unavailable, "refused", "%s is not well", c.port)
+		case roll < k.cutBefore+k.cutAfter+k.refuse+k.loseReply:
+			w.later(takes, func() {
+				w.act(c)
+				w.disturb(c.actor, 0, "the reply of "+c.name+" is lost")
+				c.answer(result{err: access.Errorf(access.Unavailable, "reply_lost", "the reply is lost")})
+			})
+			return
+		case roll < k.cutBefore+k.cutAfter+k.refuse+k.loseReply+k.pause:
+			long := w.between(time.Second, 7*time.Minute)
+			w.say("#%d %s pauses at %s for %s", c.actor.id, c.actor.name, c.name, long.Round(time.Second))
+			w.disturb(c.actor, long, "")
+			if w.chance(0.5) {
+				takes += long
+			} else {
+				back += long
+			}
+		case c.port == theCloud && w.chance(k.throttle):
+			wait := w.between(time.Second, 5*time.Minute)
+			w.throttle(c, wait)
+			refused = &access.Error{Code: access.ResourceExhausted, Reason: "throttled", Message: "too many requests", RetryAfter: wait}
+		}
+	}
+	w.later(takes, func() {
+		switch {
+		case cut != nil:
+			cut()
+		case refused != nil:
+			w.disturb(c.actor, 0, c.name+" is refused")
+			c.answer(result{err: refused})
+		case lost:
+			w.act(c)
+			w.later(back, func() { w.cut(c, "after") })
+		default:
+			r := w.act(c)
+			w.later(back, func() { c.answer(r) })
+		}
+	})
+}
+
+func (s *schedule) later(d time.Duration, do func()) {
+	if d == 0 {
+		do()
+		return
+	}
+	s.in(d, do)
+}
+
+// act lets the call have its effect, unless its port cannot be reached or it was
+// given up too long ago.
+func (w *world) act(c *call) result {
+	if time.Now().Before(w.down[c.port]) {
+		c.actor.faulted = true
+		return result{err: access.Errorf(access.Unavailable, "unreachable", "%s cannot be reached", c.port)}
+	}
+	if c.gone && time.Since(c.goneAt) > tooLate {
+		return result{err: cutOff()}
+	}
+	v, err := c.effect()
+	if w.story != nil {
+		w.say("  #%d %s %s%s", c.actor.id, c.name, short(c.arg), outcome(err))
+	}
+	return result{v, err}
+}
+
+func (c *call) answer(r result) {
+	if !c.gone {
+		c.reply <- r
+	}
+}
+
+// cut ends an actor where it stands: nothing that it calls gets through any more.
+func (w *world) cut(c *call, when string) {
+	if c.actor.dead {
+		return
+	}
+	w.say("#%d %s is cut off %s %s", c.actor.id, c.actor.name, when, c.name)
+	c.actor.dead = true
+	w.disturb(c.actor, 30*time.Second, "")
+	c.answer(result{err: cutOff()})
+	c.actor.cancel()
+}
+
+// throttle has Resource Manager refuse writes for a while.
+func (w *world) throttle(c *call, wait time.Duration) {
+	on := groups
+	if c.actor.nsg != "" {
+		on = []access.ResourceID{c.actor.nsg}
+	}
+	w.say("Resource Manager throttles #%d %s for %s", c.actor.id, c.actor.name, wait.Round(time.Second))
+	for _, id := range on {
+		if l := w.cloud.life[id]; l.throttledUntil.Before(time.Now().Add(wait)) {
+			l.throttledUntil = time.Now().Add(wait)
+		}
+	}
+	w.disturb(c.actor, wait, "")
+}
+
+// outage makes a part unreachable for a while.
+func (w *world) outage(p port, long time.Duration) {
+	w.say("the %s cannot be reached for %s", p, long.Round(time.Second))
+	w.down[p] = time.Now().Add(long)
+	w.disturbAll(long)
+	w.in(long, func() { w.say("the %s can be reached again", p) })
+}
+
+// failOver loses what the store was told in the last seconds.
+func (w *world) failOver() {
+	restore := w.store.Snapshot()
+	lost := w.between(time.Second, 10*time.Second)
+	w.in(lost, func() {
+		w.say("the store fails over and has lost the last %s", lost.Round(100*time.Millisecond))
+		restore()
+		w.disturbAll(0)
+		w.judge.failedOver()
+	})
+}
+
+// disturb tells the judge that something went wrong for an actor by the
+// adversary's doing, until so long from now.
+func (w *world) disturb(a *actor, long time.Duration, why string) {
+	a.faulted = true
+	if why != "" {
+		w.say("#%d %s: %s", a.id, a.name, why)
+	}
+	w.disturbNSG(a.nsg, long)
+}
+
+func (w *world) disturbNSG(id access.ResourceID, long time.Duration) {
+	if id == "" {
+		w.disturbAll(long)
+		return
+	}
+	w.judge.disturbed(id, time.Now().Add(long))
+}
+
+func (w *world) disturbAll(long time.Duration) {
+	for _, id := range groups {
+		w.judge.disturbed(id, time.Now().Add(long))
+	}
+}

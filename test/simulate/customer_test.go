@@ -1,0 +1,136 @@
+package simulate
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/nsg"
+)
+
+// edit has the customer write an NSG. Of an operation that is under way it takes
+// the place.
+func (w *world) edit(id access.ResourceID, what string, change func(*nsg.Group)) {
+	if op := w.cloud.life[id].under; op != nil {
+		w.cloud.settle(id, op, op.lands, access.Errorf(access.Aborted, "superseded", "another operation took its place: it may have landed"))
+	}
+	before := w.azure.Look(id).Rules
+	w.azure.Edit(id, change)
+	w.say("the customer %s on %s: %s", what, id.Name(), difference(before, w.azure.Look(id).Rules))
+	w.judge.edited(id)
+}
+
+func (w *world) customerEdits(id access.ResourceID) {
+	w.edit(id, "changes a rule of their own", func(g *nsg.Group) {
+		i := slices.IndexFunc(g.Rules, func(r nsg.Rule) bool { return r.Name == "web" })
+		w.unique++
+		g.Rules[i].Description = fmt.Sprint("edit ", w.unique)
+	})
+}
+
+// customerTampers changes one of our rules.
+func (w *world) customerTampers(id access.ResourceID) {
+	ours := slices.DeleteFunc(slices.Clone(w.azure.Look(id).Rules), func(r nsg.Rule) bool { return !settings.Owns(r) })
+	if len(ours) == 0 {
+		return
+	}
+	name, how := pick(w.schedule, ours).Name, w.rng.IntN(6)
+	w.edit(id, "tampers", func(g *nsg.Group) {
+		i := slices.IndexFunc(g.Rules, func(r nsg.Rule) bool { return r.Name == name })
+		if i < 0 {
+			return // gone with the operation that this one took the place of
+		}
+		r := &g.Rules[i]
+		switch how {
+		case 0:
+			g.Rules = slices.Delete(g.Rules, i, i+1)
+		case 1:
+			if r.Access == nsg.Allow {
+				r.Sources = []string{"*"}
+			}
+		case 2:
+			r.Description = "hands off"
+		case 3:
+			if n := w.free(*g, 2000); n > 0 {
+				r.Priority = n
+			}
+		case 4:
+			r.Access = nsg.Deny
+		case 5: // an infrastructure redeploy
+			g.Rules = slices.DeleteFunc(g.Rules, settings.Owns)
+		}
+	})
+}
+
+func (w *world) free(g nsg.Group, from int) int {
+	for n := from; n < from+50; n++ {
+		if !slices.ContainsFunc(g.Rules, func(r nsg.Rule) bool { return r.Priority == n }) {
+			return n
+		}
+	}
+	return 0
+}
+
+// customerShadows puts a rule before ours for a while.
+func (w *world) customerShadows(id access.ResourceID) {
+	w.unique++
+	name := fmt.Sprint("shadow-", w.unique)
+	r := nsg.Rule{
+		Name: name, Direction: nsg.Inbound, Access: nsg.Deny, Protocol: "*", Sources: []string{pick(w.schedule, []string{"*", "203.0.113.8"})}, SourcePorts: []string{"*"},
+		Destinations: []string{"*"}, DestinationPorts: []string{pick(w.schedule, []string{"22", "3389"})},
+	}
+	if w.chance(0.3) {
+		r.Access = nsg.Allow
+	}
+	low := pick(w.schedule, []int{100, 104, 130})
+	w.edit(id, "shadows", func(g *nsg.Group) {
+		if r.Priority = w.free(*g, low); r.Priority > 0 {
+			g.Rules = append(g.Rules, r)
+		}
+	})
+	w.in(w.between(time.Minute, 40*time.Minute), func() { w.unshadow(id) })
+}
+
+func (w *world) unshadow(id access.ResourceID) {
+	w.edit(id, "takes rules back", func(g *nsg.Group) {
+		g.Rules = slices.DeleteFunc(g.Rules, func(r nsg.Rule) bool { return strings.HasPrefix(r.Name, "shadow-") })
+	})
+}
+
+func (w *world) lock(id access.ResourceID) {
+	l, long := w.cloud.life[id], w.between(time.Minute, 20*time.Minute)
+	if w.chance(0.7) {
+		l.locked = true
+		w.say("a CanNotDelete lock is put on %s for %s", id.Name(), long.Round(time.Second))
+	} else {
+		l.readOnly = true
+		w.say("a ReadOnly lock is put on %s for %s", id.Name(), long.Round(time.Second))
+		w.disturbNSG(id, long)
+	}
+	w.in(long, func() { *l = life{under: l.under, throttledUntil: l.throttledUntil} })
+}
+
+// machineChanges deletes a machine and makes it anew, with another address or
+// with that of another, which gets its own in turn.
+func (w *world) machineChanges() {
+	vm := pick(w.schedule, machines)
+	address := func(vm access.ResourceID) string { return w.azure.Machines[vm].NICs[0].Addresses[0].IP.String() }
+	for _, a := range places[vm].addresses {
+		other := slices.IndexFunc(machines, func(o access.ResourceID) bool { return o != vm && address(o) == a })
+		switch {
+		case a == address(vm):
+		case other < 0 && w.chance(0.7):
+			w.say("%s is made anew at %s", vm.Name(), a)
+			w.placeMachine(vm, a)
+			return
+		case other >= 0 && w.chance(0.5):
+			w.say("%s is made anew at %s, and %s at %s", vm.Name(), a, machines[other].Name(), address(vm))
+			mine := address(vm)
+			w.placeMachine(vm, a)
+			w.placeMachine(machines[other], mine)
+			return
+		}
+	}
+}

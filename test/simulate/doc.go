@@ -1,0 +1,2 @@
+// Package simulate plays the real use cases under an adversary.
+package simulate

@@ -1,0 +1,364 @@
+package simulate
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/nsg"
+)
+
+// judge holds the world against what was promised, after every step. How it
+// counts is told in the package's documentation.
+type judge struct {
+	w      *world
+	on     map[access.ResourceID]*watched
+	last   time.Time
+	// accepted are the requests that the record has held as accepted; lost those
+	// that a fail-over took out of it.
+	accepted map[access.RequestID]bool
+	lost     map[access.RequestID]bool
+	// ended are the grants of which somebody was told that they are given back.
+	ended map[string]bool
+	told  []string // the same, before the next step takes note of it
+	forgotAt time.Time // the last fail-over
+	// worst is the longest that a door stood open without cover, as it is counted.
+	worst time.Duration
+}
+
+// watched is an NSG under watch.
+type watched struct {
+	etag     string
+	customer []nsg.Rule // what is not ours
+	open     []door     // what our rules let through and the customer's would not
+	bare     map[door]*bare
+	// disturbedUntil is until when something of the adversary's doing may keep it
+	// from being looked after; awake, that a sweep has begun since.
+	disturbedUntil time.Time
+	awake          bool
+	forgot         bool // a fail-over may have lost what was known of it, and no scan came since
+}
+
+// door is what traffic may pass: a source to one port of one address.
+type door struct {
+	source netip.Addr
+	target
+}
+
+type target struct {
+	dest netip.Addr
+	port uint16
+	udp  bool
+}
+
+// bare is a door that stands open without cover.
+type bare struct {
+	since   time.Time
+	counted time.Duration // undisturbed, and Resource Manager reachable
+	all     time.Duration // Resource Manager reachable
+	from    time.Time     // when counting begins
+	byScan  bool          // only a scan can find it
+	why     string
+}
+
+const (
+	quick = 60 * time.Second
+	slow  = 45 * time.Minute
+	// parked is how long a use case leaves an NSG that it could not do.
+	parked = time.Minute
+	// lateWriter is how long after the end of a leg that was never seen open
+	// somebody looks again.
+	lateWriter = 6 * time.Minute
+)
+
+func newJudge(w *world) *judge {
+	return &judge{w: w, on: map[access.ResourceID]*watched{}, last: time.Now(), accepted: map[access.RequestID]bool{}, lost: map[access.RequestID]bool{}, ended: map[string]bool{}}
+}
+
+func (j *judge) breach(format string, args ...any) {
+	if j.w.broken == nil {
+		j.w.broken = fmt.Errorf(format, args...)
+		j.w.say("BROKEN: %v", j.w.broken)
+	}
+}
+
+func (j *judge) watch(id access.ResourceID) {
+	j.on[id] = &watched{bare: map[door]*bare{}, awake: true}
+	j.look(id)
+}
+
+// sight is what an actor read of a partition, with what else was on record then.
+type sight struct {
+	legs  []access.Leg
+	rows  []access.Baseline
+	down  access.Lockdown
+	ended map[string]bool
+}
+
+func (j *judge) read(a *actor, id access.ResourceID, legs []access.Leg, rows []access.Baseline) {
+	down, _ := j.w.store.Lockdown(context.Background())
+	a.seen[id] = sight{legs, rows, down, maps.Clone(j.ended)}
+}
+
+// kept notes what has got into the record.
+func (j *judge) kept(rec access.Record) {
+	if rec.Outcome == access.Accepted {
+		j.accepted[rec.ID] = true
+	}
+}
+
+// disturbed notes that the adversary is at the NSG until then.
+func (j *judge) disturbed(id access.ResourceID, until time.Time) {
+	w := j.on[id]
+	j.count()
+	w.awake = false
+	if until.After(w.disturbedUntil) {
+		w.disturbedUntil = until
+	}
+	for _, b := range w.bare {
+		b.counted = 0
+	}
+}
+
+// swept notes that a sweep begins: from here on the NSGs that were left alone
+// long enough are looked after.
+func (j *judge) swept() {
+	j.count()
+	for _, id := range groups {
+		if w := j.on[id]; !w.awake && !time.Now().Before(w.disturbedUntil.Add(parked)) {
+			w.awake = true
+		}
+	}
+}
+
+// scannedAt notes a scan with which nothing went wrong.
+func (j *judge) scannedAt(began time.Time) {
+	j.count()
+	for _, id := range groups {
+		j.on[id].forgot = j.on[id].forgot && began.Before(j.forgotAt)
+		for _, b := range j.on[id].bare {
+			if b.byScan && b.since.Before(began) {
+				b.byScan, b.counted = false, 0
+			}
+		}
+	}
+}
+
+// failedOver notes that the record has forgotten something.
+func (j *judge) failedOver() {
+	for id := range j.accepted {
+		if _, _, err := j.w.store.Find(context.Background(), id); err != nil {
+			j.lost[id] = true
+		}
+	}
+	for _, w := range j.on {
+		w.forgot = true
+	}
+	j.forgotAt = time.Now()
+	clear(j.ended)
+}
+
+// reachable says whether Resource Manager takes writes of the NSG now.
+func (j *judge) reachable(id access.ResourceID) bool {
+	l, now := j.w.cloud.life[id], time.Now()
+	return l.under == nil && !l.readOnly && !now.Before(l.throttledUntil) && !now.Before(j.w.down[theCloud])
+}
+
+// count adds the time since the last look to what stands open without cover.
+func (j *judge) count() {
+	now := time.Now()
+	for _, id := range groups {
+		w := j.on[id]
+		if len(w.bare) == 0 || !j.reachable(id) {
+			continue
+		}
+		for _, b := range w.bare {
+			d := now.Sub(later(j.last, later(b.since, b.from)))
+			if d <= 0 {
+				continue
+			}
+			b.all += d
+			if w.awake && !b.byScan {
+				b.counted += d
+				j.worst = max(j.worst, b.counted)
+			}
+		}
+	}
+	j.last = now
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// judge looks at every NSG after a step.
+func (j *judge) judge() {
+	for _, key := range j.told {
+		j.ended[key] = true
+	}
+	j.told = nil
+	j.count()
+	for _, id := range groups {
+		j.look(id)
+		j.doors(id)
+	}
+}
+
+// look reads an NSG, if it has changed.
+func (j *judge) look(id access.ResourceID) {
+	g, w := j.w.azure.Look(id), j.on[id]
+	if g.ETag == w.etag {
+		return
+	}
+	first := w.etag == ""
+	w.etag = g.ETag
+	customer := slices.DeleteFunc(slices.Clone(g.Rules), settings.Owns)
+	if !first && !slices.EqualFunc(customer, w.customer, sameRule) {
+		j.breach("%s: a rule of the customer's was touched", id.Name())
+	}
+	w.customer, w.open = customer, openOf(g.Rules)
+}
+
+func sameRule(a, b nsg.Rule) bool { return fmt.Sprint(a) == fmt.Sprint(b) }
+
+// edited notes what the customer did to an NSG. What of our rules they changed
+// only a scan finds.
+func (j *judge) edited(id access.ResourceID) {
+	w := j.on[id]
+	w.etag = "" // whatever it is, it is the customer's own doing
+	j.look(id)
+	j.doors(id)
+	for _, b := range w.bare {
+		if b.since.Equal(time.Now()) {
+			b.byScan, b.why = true, "the customer has changed a rule of ours"
+		}
+	}
+}
+
+// written holds a write of ours against what its writer had read.
+func (j *judge) written(a *actor, id access.ResourceID, before, after []nsg.Rule) {
+	seen := a.seen[id]
+	was := openOf(before)
+	legs, _ := j.w.store.Legs(context.Background(), id)
+	down, _ := j.w.store.Lockdown(context.Background())
+	for _, d := range openOf(after) {
+		if slices.Contains(was, d) || j.covers(d, legs, down, j.ended, time.Now()) == covered {
+			continue
+		}
+		if j.covers(d, seen.legs, seen.down, seen.ended, time.Time{}) == uncovered {
+			j.breach("#%d %s opened %s on %s, of which it had read that nobody may", a.id, a.name, d, id.Name())
+		}
+		j.on[id].bare[d] = &bare{since: time.Now(), from: time.Now().Add(lateWriter), why: "a writer opened it late"}
+	}
+	still := shutOf(after)
+	for t := range shutOf(before) {
+		if !still[t] && !slices.ContainsFunc(seen.rows, func(r access.Baseline) bool {
+			return slices.Contains(r.Release, t.dest) || r.State == access.BaselineLifting && slices.Contains(r.Destinations, t.dest)
+		}) {
+			j.breach("#%d %s lifted the deny of %s:%d on %s, which nobody asked for", a.id, a.name, t.dest, t.port, id.Name())
+		}
+	}
+}
+
+// doors holds what is open against the record.
+func (j *judge) doors(id access.ResourceID) {
+	w, now := j.on[id], time.Now()
+	if len(w.open) == 0 {
+		clear(w.bare)
+		return
+	}
+	legs, _ := j.w.store.Legs(context.Background(), id)
+	down, _ := j.w.store.Lockdown(context.Background())
+	for d := range w.bare {
+		if !slices.Contains(w.open, d) {
+			delete(w.bare, d)
+		}
+	}
+	for _, d := range w.open {
+		how := j.covers(d, legs, down, j.ended, now)
+		b := w.bare[d]
+		switch {
+		case how == covered:
+			delete(w.bare, d)
+		case b == nil:
+			b = &bare{since: now, why: string(how)}
+			if how == expired {
+				b.since = j.expiry(d, legs, now)
+			}
+			b.byScan = w.forgot || how == moved
+			w.bare[d] = b
+			j.w.say("  %s stands open on %s: %s", d, id.Name(), how)
+		case b.counted > quick:
+			j.breach("%s stands open on %s for %s of undisturbed time without cover (since %s): %s", d, id.Name(), b.counted.Round(time.Second), b.since.Sub(j.w.began).Round(time.Second), b.why)
+		case b.all > slow:
+			j.breach("%s stands open on %s for %s without cover (since %s): %s", d, id.Name(), b.all.Round(time.Second), b.since.Sub(j.w.began).Round(time.Second), b.why)
+		}
+	}
+}
+
+// cover says how legs stand to a door.
+type cover string
+
+const (
+	covered   cover = ""
+	uncovered cover = "no live leg covers it"
+	expired   cover = "what covered it has expired"
+	moved     cover = "the address is not the machine's any more"
+)
+
+func (l legMatch) of(d door) bool {
+	return l.Source.Contains(d.source) && slices.Contains(l.Destinations, d.dest) && l.Port == d.port && (l.Protocol == access.AnyProtocol || d.udp == (l.Protocol == access.UDP))
+}
+
+type legMatch access.Leg
+
+// covers says whether a live leg covers the door: one that has not expired at
+// the time (zero for any), was not given back, in no lockdown.
+func (j *judge) covers(d door, legs []access.Leg, down access.Lockdown, ended map[string]bool, now time.Time) cover {
+	worst := uncovered
+	for _, l := range legs {
+		switch {
+		case !legMatch(l).of(d) || !l.Live() || down.Active || ended[l.Key()]:
+		case !now.IsZero() && !l.EndTime.After(now):
+			if worst == uncovered {
+				worst = expired
+			}
+		case !now.IsZero() && !j.behind(l, d.dest):
+			worst = moved
+		default:
+			return covered
+		}
+	}
+	return worst
+}
+
+// behind says whether the machine that the leg was granted for has the address.
+func (j *judge) behind(l access.Leg, ip netip.Addr) bool {
+	m := j.w.azure.Machines[l.VM]
+	return m.UniqueID == l.UniqueID && len(m.NICs) > 0 && m.NICs[0].Addresses[0].IP == ip
+}
+
+// expiry is when the last of the legs that covered the door expired.
+func (j *judge) expiry(d door, legs []access.Leg, now time.Time) (at time.Time) {
+	for _, l := range legs {
+		if legMatch(l).of(d) && l.Live() && !l.EndTime.After(now) {
+			at = later(at, l.EndTime)
+		}
+	}
+	return at
+}
+
+func (d door) String() string {
+	proto := "TCP"
+	if d.udp {
+		proto = "UDP"
+	}
+	return fmt.Sprintf("%s → %s:%d/%s", d.source, d.dest, d.port, proto)
+}

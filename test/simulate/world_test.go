@@ -1,0 +1,256 @@
+package simulate
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/broker"
+	"github.com/portcullis-access/portcullis/pkg/broker/brokertest"
+	"github.com/portcullis-access/portcullis/pkg/nsg"
+	"github.com/portcullis-access/portcullis/pkg/policy"
+)
+
+const (
+	subscription = "00000000-0000-0000-0000-000000000001"
+	scope        = access.ResourceID("/subscriptions/" + subscription + "/resourcegroups/prod")
+	maxGrant     = time.Hour
+)
+
+var (
+	settings = nsg.Settings{Installation: "sim", Band: nsg.Band{Low: 100, High: 119}, Baseline: nsg.Band{Low: 1001, High: 1019}, MaxGrant: maxGrant}
+
+	onWeb, onDB = group("web"), group("db")
+	onA, onB    = group("nic-a"), group("nic-b")
+	groups      = []access.ResourceID{onWeb, onDB, onA, onB}
+	web1, web2  = machineID("web-1"), machineID("web-2")
+	db1, db2    = machineID("db-1"), machineID("db-2")
+	machines    = []access.ResourceID{web1, web2, db1, db2}
+	sources     = []netip.Prefix{prefix("203.0.113.7/32"), prefix("203.0.113.8/32"), prefix("203.0.113.0/29"), prefix("203.0.113.9/32")}
+	ports       = []access.PortNumber{{Number: 22, Protocol: access.TCP}, {Number: 3389, Protocol: access.AnyProtocol}}
+)
+
+func group(name string) access.ResourceID {
+	return scope + "/providers/microsoft.network/networksecuritygroups/" + access.ResourceID(name)
+}
+
+func machineID(name string) access.ResourceID {
+	return scope + "/providers/microsoft.compute/virtualmachines/" + access.ResourceID(name)
+}
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+// place is where a machine stands: behind its subnet's NSG and its NIC's.
+type place struct {
+	subnet    string
+	onSubnet  access.ResourceID
+	onNIC     access.ResourceID
+	addresses []string // that the subnet gives out
+}
+
+var places = map[access.ResourceID]place{
+	web1: {"web", onWeb, onA, []string{"10.0.1.4", "10.0.1.5", "10.0.1.6"}},
+	web2: {"web", onWeb, onB, []string{"10.0.1.4", "10.0.1.5", "10.0.1.6"}},
+	db1:  {"db", onDB, "", []string{"10.0.2.4", "10.0.2.5", "10.0.2.6"}},
+	db2:  {"db", onDB, onB, []string{"10.0.2.4", "10.0.2.5", "10.0.2.6"}},
+}
+
+// core is the use cases as one instance has them.
+type core struct {
+	submitter  *broker.Submitter
+	reconciler *broker.Reconciler
+	sweeper    *broker.Sweeper
+	scanner    *broker.Scanner
+	desk       *broker.Desk
+	policies   *broker.PolicyDesk
+	lockdown   *broker.LockdownDesk
+	enabler    *broker.Enabler
+	viewer     *broker.Viewer
+	dead       *broker.DeadLetters
+	outbox     broker.Outbox
+}
+
+// wire makes an instance's use cases over the ports: all there is of wiring.
+func wire(s store, c cloud, q *queue, clock broker.Clock, token func() string) (_ *core, err error) {
+	k, log := &core{outbox: q}, slog.New(slog.DiscardHandler)
+	step := func(make func() error) {
+		if err == nil {
+			err = make()
+		}
+	}
+	step(func() error {
+		k.submitter, err = broker.NewSubmitter(broker.SubmitPorts{
+			Policies: s, Requests: s, Files: s, Marks: s, Index: s, Starts: s, Events: s, Lockdowns: s, Ledger: s,
+			Machines: c, Prompts: q, StartPrompts: q, Clock: clock, Token: token,
+		}, broker.SubmitSettings{ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute, SnapshotAge: 10 * time.Second, MaxLiveGrants: 20, MaxRequestsPerHour: 60})
+		return err
+	})
+	step(func() error {
+		k.reconciler, err = broker.NewReconciler(broker.ReconcilePorts{
+			Ledger: s, Legs: s, Files: s, Policies: s, Lockdowns: s, Baselines: s, Events: s, Machines: c, Groups: c, Prompts: q, Clock: clock, Token: token, Log: log,
+		}, settings)
+		return err
+	})
+	step(func() error {
+		k.lockdown, err = broker.NewLockdownDesk(broker.LockdownPorts{Lockdowns: s, Heads: s, Ledger: s, Legs: s, Prompts: q, History: s, Clock: clock, Token: token})
+		return err
+	})
+	step(func() error {
+		k.enabler, err = broker.NewEnabler(broker.EnablePorts{
+			Policies: s, Lister: c, Machines: c, Groups: c, Heads: s, Baselines: s, Prompts: q, Clock: clock, Token: token, Log: log, Neighbourhood: c,
+		}, settings)
+		return err
+	})
+	step(func() error {
+		k.sweeper, err = broker.NewSweeper(broker.SweepPorts{
+			Heads: s, Pending: s, Prompts: q, Clock: clock, Log: log, Resume: k.submitter.Resume, Starts: s, Start: k.submitter.Start,
+			Lockdown: k.lockdown.Tell, Reconcile: k.reconciler.Reconcile,
+		})
+		return err
+	})
+	step(func() error {
+		k.scanner, err = broker.NewScanner(broker.ScanPorts{
+			Subscriptions: []string{subscription}, Lister: c, Groups: c, Heads: s, Ledger: s, Legs: s, Baselines: s, Machines: c, Prompts: q,
+			Clock: clock, Token: token, Log: log, Ensure: k.enabler.Ensure,
+		}, settings)
+		return err
+	})
+	step(func() error { k.viewer, err = broker.NewViewer(s, s, s, clock); return err })
+	step(func() error {
+		k.desk, err = broker.NewDesk(broker.DeskPorts{Submitter: k.submitter, Viewer: k.viewer, Legs: s, Events: s, History: s, Heads: s})
+		return err
+	})
+	step(func() error {
+		k.policies, err = broker.NewPolicyDesk(broker.PolicyPorts{
+			Policies: s, Grants: k.desk, Events: s, Clock: clock, Token: token, Baselines: k.enabler.Plan, Ensure: k.enabler.Ensure,
+		})
+		return err
+	})
+	step(func() error { k.dead, err = broker.NewDeadLetters(s, q, s, q, clock, token, log); return err })
+	return k, err
+}
+
+// world is one story: instances of the use cases over one record, one queue and
+// one cloud, with people, customers and an adversary.
+type world struct {
+	*schedule
+	*judge
+	knobs knobs
+	began time.Time
+	store *brokertest.Store
+	azure *brokertest.Azure
+	queue *queue
+	cloud cloud
+	cores []*core
+	// down are the parts that cannot be reached, and until when.
+	down  map[port]time.Time
+	calm  bool // the adversary has gone
+	story *strings.Builder
+	// singletons are the timers that run: the host never runs one twice at once.
+	singletons map[string]bool
+	unique     int
+	asked      []asked
+}
+
+func newWorld(seed uint64, tell bool) (*world, error) {
+	f := &brokertest.Faults{}
+	w := &world{schedule: newSchedule(seed), began: time.Now(), store: brokertest.NewStore(f), azure: brokertest.NewAzure(f), down: map[port]time.Time{}, singletons: map[string]bool{}}
+	if tell {
+		w.story = &strings.Builder{}
+	}
+	w.knobs = drawKnobs(w.schedule)
+	w.judge = newJudge(w)
+	w.queue = &queue{s: w.schedule, w: w, busy: map[access.ResourceID]bool{}, waiting: map[access.ResourceID][]*message{}}
+	w.cloud = cloud{s: w.schedule, in: w.azure, w: w, life: map[access.ResourceID]*life{}}
+	w.furnish()
+	var tokens atomic.Int64
+	token := func() string { return fmt.Sprint("token-", tokens.Add(1)) }
+	s := store{s: w.schedule, in: w.store, read: w.judge.read, kept: w.judge.kept}
+	for i := range 3 {
+		skew := time.Duration(0)
+		if w.knobs.skew > 0 {
+			skew = w.between(-w.knobs.skew, w.knobs.skew)
+		}
+		c, err := wire(s, w.cloud, w.queue, func() time.Time { return time.Now().Add(skew) }, token)
+		if err != nil {
+			return nil, err
+		}
+		w.cores = append(w.cores, c)
+		w.say("instance %d is %s off", i, skew.Round(time.Millisecond))
+	}
+	w.schedule.fate = w.fateOf
+	w.schedule.after = w.judge.judge
+	return w, nil
+}
+
+// furnish sets up the NSGs, the machines and the policy.
+func (w *world) furnish() {
+	for _, id := range groups {
+		w.cloud.life[id] = &life{}
+		w.azure.Edit(id, func(g *nsg.Group) {
+			g.Rules = []nsg.Rule{
+				{Name: "web", Priority: 1000, Direction: nsg.Inbound, Access: nsg.Allow, Protocol: "Tcp", Sources: []string{"*"}, SourcePorts: []string{"*"}, Destinations: []string{"*"}, DestinationPorts: []string{"443"}},
+				{Name: "shut", Priority: 4000, Direction: nsg.Inbound, Access: nsg.Deny, Protocol: "*", Sources: []string{"*"}, SourcePorts: []string{"*"}, Destinations: []string{"*"}, DestinationPorts: []string{"22", "3389"}},
+			}
+		})
+		w.judge.watch(id)
+	}
+	for i, vm := range machines {
+		w.placeMachine(vm, places[vm].addresses[i%2])
+	}
+	yes := true
+	w.store.Policies = []policy.AccessPolicy{policyOf(scope, prefix("203.0.113.0/24"), nil)}
+	w.store.Policies[0].Version = "v1"
+	if w.chance(0.4) {
+		w.store.Policies[0].Baseline = &yes
+	}
+}
+
+func policyOf(at access.ResourceID, from netip.Prefix, baseline *bool) policy.AccessPolicy {
+	p := policy.AccessPolicy{Scope: at, Requestors: []string{"*"}, AssertedRequestorsFrom: []access.Channel{access.ChannelQueue}, Baseline: baseline}
+	for _, n := range ports {
+		p.Ports = append(p.Ports, policy.Port{Number: n.Number, Protocol: n.Protocol, Sources: []netip.Prefix{from}, MaxDuration: maxGrant})
+	}
+	return p
+}
+
+// placeMachine makes a machine anew, with an address.
+func (w *world) placeMachine(vm access.ResourceID, address string) {
+	w.unique++
+	p := places[vm]
+	w.azure.Machines[vm] = broker.Machine{ID: vm, Name: vm.Name(), UniqueID: fmt.Sprint("unique-", w.unique), NICs: []broker.NIC{{
+		ID: access.ResourceID(strings.Replace(string(vm), "microsoft.compute/virtualmachines", "microsoft.network/networkinterfaces", 1)) + "-nic", NSG: p.onNIC,
+		Addresses: []broker.Address{{IP: netip.MustParseAddr(address), Subnet: scope + "/providers/microsoft.network/virtualnetworks/v/subnets/" + access.ResourceID(p.subnet), SubnetNSG: p.onSubnet}},
+	}}}
+}
+
+// start runs a use case on some instance.
+func (w *world) start(name string, on access.ResourceID, run func(context.Context, *core) error, done func(*actor, error)) {
+	i := w.rng.IntN(len(w.cores))
+	w.say("%s begins on instance %d (#%d)", name, i, w.actors+1)
+	w.spawn(name, i, on, func(ctx context.Context) error { return run(ctx, w.cores[i]) }, func(a *actor, err error) {
+		switch {
+		case a.dead:
+			w.say("#%d %s was cut off", a.id, a.name)
+		case err != nil:
+			w.say("#%d %s fails: %v", a.id, a.name, err)
+		default:
+			w.say("#%d %s is done", a.id, a.name)
+		}
+		if done != nil {
+			done(a, err)
+		}
+	})
+}
+
+// say tells the story, where somebody listens.
+func (w *world) say(format string, args ...any) {
+	if w.story != nil {
+		fmt.Fprintf(w.story, "%9.3f  %s\n", time.Since(w.began).Seconds(), fmt.Sprintf(format, args...))
+	}
+}
