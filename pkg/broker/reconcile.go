@@ -146,6 +146,10 @@ func (r *Reconciler) park(ctx context.Context, id access.ResourceID, at time.Tim
 		if h.DueAt.IsZero() || h.DueAt.After(at) || !h.DueAt.After(r.Clock()) {
 			h.DueAt = at
 		}
+		// Whatever is heard before that, such as a delayed close, is to be looked at.
+		if h.Done == h.Wanted {
+			h.Done = ""
+		}
 		h.Trouble = trouble.Reason + ": " + trouble.Message
 	})
 	if err != nil {
