@@ -81,6 +81,11 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 		planned = nil
 	}
 	plan := w.rules.Plan(group, w.openable(legs, unconfirmed), now, planned...)
+	if restsOnAbsence(plan, legs, rows) {
+		if stale, err := w.changedSince(ctx, group, missing); stale || err != nil {
+			return stale, err
+		}
+	}
 	legs, err = w.recordClosing(ctx, legs, plan, now)
 	if err != nil {
 		return false, err
@@ -100,6 +105,29 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 		return false, err
 	}
 	return w.settle(ctx, head.Wanted, group, legs, plan, now)
+}
+
+// restsOnAbsence says whether something would be taken to be gone, or to have
+// been removed by somebody, because the group that was read does not hold it, and
+// no write under its ETag would find out that it is old. The group is read before
+// the legs: who pauses in between sees a door that opened meanwhile on record, and
+// not in the group.
+func restsOnAbsence(plan nsg.Plan, legs []access.Leg, rows []access.Baseline) bool {
+	if slices.ContainsFunc(plan.Closing, func(l access.Leg) bool { return l.Reason == access.RemovedExternally }) {
+		return true
+	}
+	return plan.Empty() && (len(plan.Closing) > 0 ||
+		slices.ContainsFunc(legs, func(l access.Leg) bool { return l.State == access.LegClosing }) ||
+		slices.ContainsFunc(rows, func(r access.Baseline) bool { return r.State == access.BaselineLifting || len(r.Release) > 0 }))
+}
+
+// changedSince says whether the group is another than the one that was read.
+func (w *round) changedSince(ctx context.Context, group nsg.Group, missing bool) (bool, error) {
+	now, err := w.Groups.Group(ctx, w.id)
+	if missing && access.CodeOf(err) == access.NotFound {
+		return false, nil
+	}
+	return err == nil && now.ETag != group.ETag, err
 }
 
 // confirm checks each Opening leg against what is beyond the NSG. A leg that

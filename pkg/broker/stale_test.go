@@ -1,0 +1,58 @@
+package broker_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/broker"
+	"github.com/portcullis-access/portcullis/pkg/nsg"
+)
+
+// lateReader pauses once after it has read a group.
+type lateReader struct {
+	broker.Groups
+	on        access.ResourceID
+	meanwhile func()
+}
+
+func (r *lateReader) Group(ctx context.Context, id access.ResourceID) (nsg.Group, error) {
+	g, err := r.Groups.Group(ctx, id)
+	if do := r.meanwhile; do != nil && id == r.on {
+		r.meanwhile = nil
+		do()
+	}
+	return g, err
+}
+
+// Who read the group before a door opened and the legs after it finds no rule
+// for an open leg. Nobody has removed it, and the door is not to be forgotten.
+func TestADoorThatOpensBetweenTwoReadsIsNotTakenForRemoved(t *testing.T) {
+	for name, c := range map[string]struct {
+		meanwhile func(*world)
+		status    access.Status
+		reason    access.StatusReason
+		open      int
+	}{
+		"opened":             {func(w *world) { w.deliver() }, access.Initiated, "", 2},
+		"opened and expired": {func(w *world) { w.deliver(); w.now = w.now.Add(time.Hour) }, access.Revoked, access.Expired, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			rec := w.submit(ask("1", alice, time.Hour))
+			ports := w.reconciler.ReconcilePorts
+			ports.Groups = &lateReader{w.azure, onWeb, func() { c.meanwhile(w) }}
+			slow, err := broker.NewReconciler(ports, rules)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := slow.Reconcile(t.Context(), onWeb, time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+			w.deliver()
+			w.expectStatus(rec, c.status, c.reason)
+			w.expectOpen(alice, c.open)
+		})
+	}
+}
