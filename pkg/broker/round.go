@@ -30,6 +30,9 @@ type round struct {
 	// against a writer who read it before and pauses: by that one's deadline
 	// somebody looks again.
 	unwritten bool
+	// unread is why it could not be read whether open legs are to be closed. What
+	// else is to be done is done; but the reconcile has not done all.
+	unread error
 }
 
 // confirmAtOnce bounds the reads of one reconcile that run side by side.
@@ -139,7 +142,7 @@ func (w *round) changedSince(ctx context.Context, group nsg.Group, missing bool)
 func (w *round) confirm(ctx context.Context, legs []access.Leg, now time.Time) (live, gone []access.Leg, unconfirmed map[string]bool) {
 	prepareTargets(ctx, w.Machines, legs, access.LegOpening, now)
 	k := w.learn(ctx, legs, now)
-	unconfirmed, w.reworded = map[string]bool{}, map[string]bool{}
+	unconfirmed, w.reworded, w.unread = map[string]bool{}, map[string]bool{}, nil
 	for i, l := range legs {
 		if l.State == access.LegOpening {
 			if before, ok := endedBefore(l, k.files[l.Request].Ended); ok {
@@ -150,6 +153,8 @@ func (w *round) confirm(ctx context.Context, legs []access.Leg, now time.Time) (
 		switch {
 		case l.Live() && k.lockdown.Active:
 			l = closing(l, access.LockedDown, now)
+		case l.State == access.LegOpen:
+			w.unread = k.lockdownErr
 		case l.State == access.LegOpening:
 			reason, why, err := k.judge(ctx, i, l)
 			switch {

@@ -45,6 +45,9 @@ func (w *round) settle(ctx context.Context, token string, group nsg.Group, legs 
 	if err := w.recordEnded(ctx, ended, plan, now); err != nil {
 		return false, err
 	}
+	if w.unread != nil {
+		return false, w.unread
+	}
 	due := nextLook(live, now)
 	if late := now.Add(reconcileDeadline + parked); w.unwritten && (due.IsZero() || due.After(late)) {
 		due = late

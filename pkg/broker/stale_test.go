@@ -56,3 +56,32 @@ func TestADoorThatOpensBetweenTwoReadsIsNotTakenForRemoved(t *testing.T) {
 		})
 	}
 }
+
+// The lockdown has told every NSG, and the reconciles that were to close cannot
+// read it: that is not done with.
+func TestAnOpenDoorOutlivesNoLockdownThatCouldNotBeRead(t *testing.T) {
+	w := newWorld(t)
+	rec := w.submit(ask("1", alice, 3*time.Hour))
+	w.deliver()
+	w.lock("incident")
+	ports := w.reconciler.ReconcilePorts
+	ports.Lockdowns = blind{w.store}
+	unlucky, err := broker.NewReconciler(ports, rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range w.bus.Take(w.now) {
+		if err := unlucky.Reconcile(t.Context(), p.NSG, p.At); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		w.now = w.now.Add(time.Minute)
+		if err := w.sweeper.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.deliver()
+	}
+	w.expectStatus(rec, access.Revoked, access.LockedDown)
+	w.expectShut()
+}
