@@ -152,7 +152,9 @@ func (c cloud) settle(id access.ResourceID, op *operation, lands bool, err error
 	close(op.done)
 	if lands {
 		after := c.in.Look(id)
-		c.w.say("%s is written by #%d: %s", id.Name(), op.by.id, difference(before.Rules, after.Rules))
+		if c.w.story != nil {
+			c.w.say("%s is written by #%d: %s", id.Name(), op.by.id, difference(before.Rules, after.Rules))
+		}
 		c.w.judge.written(op.by, id, before.Rules, after.Rules)
 	}
 }

@@ -15,16 +15,17 @@ import (
 // judge holds the world against what was promised, after every step. How it
 // counts is told in the package's documentation.
 type judge struct {
-	w      *world
-	on     map[access.ResourceID]*watched
-	last   time.Time
+	w    *world
+	on   map[access.ResourceID]*watched
+	last time.Time
 	// accepted are the requests that the record has held as accepted; lost those
 	// that a fail-over took out of it.
 	accepted map[access.RequestID]bool
 	lost     map[access.RequestID]bool
 	// ended are the grants of which somebody was told that they are given back.
-	ended map[string]bool
-	told  []string // the same, before the next step takes note of it
+	ended    map[string]bool
+	stale    bool      // something that all NSGs stand under has changed
+	told     []string  // the same, before the next step takes note of it
 	forgotAt time.Time // the last fail-over
 	// worst is the longest that a door stood open without cover, as it is counted.
 	worst time.Duration
@@ -33,6 +34,8 @@ type judge struct {
 // watched is an NSG under watch.
 type watched struct {
 	etag     string
+	stale    bool       // the NSG or what is on record of it has changed since it was looked at
+	next     time.Time  // when the next of its legs expires
 	customer []nsg.Rule // what is not ours
 	open     []door     // what our rules let through and the customer's would not
 	bare     map[door]*bare
@@ -158,7 +161,7 @@ func (j *judge) failedOver() {
 	for _, w := range j.on {
 		w.forgot = true
 	}
-	j.forgotAt = time.Now()
+	j.forgotAt, j.stale = time.Now(), true
 	clear(j.ended)
 }
 
@@ -201,14 +204,18 @@ func later(a, b time.Time) time.Time {
 // judge looks at every NSG after a step.
 func (j *judge) judge() {
 	for _, key := range j.told {
-		j.ended[key] = true
+		j.ended[key], j.stale = true, true
 	}
 	j.told = nil
 	j.count()
 	for _, id := range groups {
 		j.look(id)
-		j.doors(id)
+		if w := j.on[id]; j.stale || w.stale || !w.next.IsZero() && !time.Now().Before(w.next) {
+			j.doors(id)
+		}
+		j.tooLong(id)
 	}
+	j.stale = false
 }
 
 // look reads an NSG, if it has changed.
@@ -223,10 +230,13 @@ func (j *judge) look(id access.ResourceID) {
 	if !first && !slices.EqualFunc(customer, w.customer, sameRule) {
 		j.breach("%s: a rule of the customer's was touched", id.Name())
 	}
-	w.customer, w.open = customer, openOf(g.Rules)
+	w.customer, w.open, w.stale = customer, openOf(g.Rules), true
 }
 
-func sameRule(a, b nsg.Rule) bool { return fmt.Sprint(a) == fmt.Sprint(b) }
+func sameRule(a, b nsg.Rule) bool {
+	return a.Name == b.Name && a.Description == b.Description && a.Priority == b.Priority && a.Direction == b.Direction && a.Access == b.Access && a.Protocol == b.Protocol &&
+		slices.Equal(a.Sources, b.Sources) && slices.Equal(a.SourcePorts, b.SourcePorts) && slices.Equal(a.Destinations, b.Destinations) && slices.Equal(a.DestinationPorts, b.DestinationPorts)
+}
 
 // edited notes what the customer did to an NSG. What of our rules they changed
 // only a scan finds.
@@ -249,7 +259,7 @@ func (j *judge) written(a *actor, id access.ResourceID, before, after []nsg.Rule
 	legs, _ := j.w.store.Legs(context.Background(), id)
 	down, _ := j.w.store.Lockdown(context.Background())
 	for _, d := range openOf(after) {
-		if slices.Contains(was, d) || j.covers(d, legs, down, j.ended, time.Now()) == covered {
+		if how := j.covers(d, legs, down, j.ended, time.Now()); slices.Contains(was, d) || how == covered || how == moved {
 			continue
 		}
 		if j.covers(d, seen.legs, seen.down, seen.ended, time.Time{}) == uncovered {
@@ -270,6 +280,7 @@ func (j *judge) written(a *actor, id access.ResourceID, before, after []nsg.Rule
 // doors holds what is open against the record.
 func (j *judge) doors(id access.ResourceID) {
 	w, now := j.on[id], time.Now()
+	w.stale, w.next = false, time.Time{}
 	if len(w.open) == 0 {
 		clear(w.bare)
 		return
@@ -279,6 +290,11 @@ func (j *judge) doors(id access.ResourceID) {
 	for d := range w.bare {
 		if !slices.Contains(w.open, d) {
 			delete(w.bare, d)
+		}
+	}
+	for _, l := range legs {
+		if l.EndTime.After(now) && (w.next.IsZero() || l.EndTime.Before(w.next)) {
+			w.next = l.EndTime
 		}
 	}
 	for _, d := range w.open {
@@ -295,10 +311,19 @@ func (j *judge) doors(id access.ResourceID) {
 			b.byScan = w.forgot || how == moved
 			w.bare[d] = b
 			j.w.say("  %s stands open on %s: %s", d, id.Name(), how)
-		case b.counted > quick:
-			j.breach("%s stands open on %s for %s of undisturbed time without cover (since %s): %s", d, id.Name(), b.counted.Round(time.Second), b.since.Sub(j.w.began).Round(time.Second), b.why)
-		case b.all > slow:
-			j.breach("%s stands open on %s for %s without cover (since %s): %s", d, id.Name(), b.all.Round(time.Second), b.since.Sub(j.w.began).Round(time.Second), b.why)
+		}
+	}
+}
+
+// tooLong holds what stands open without cover against the promise.
+func (j *judge) tooLong(id access.ResourceID) {
+	for d, b := range j.on[id].bare {
+		since := b.since.Sub(j.w.began).Round(time.Second)
+		if b.counted > quick {
+			j.breach("%s stands open on %s for %s of undisturbed time (since %s): %s", d, id.Name(), b.counted.Round(time.Second), since, b.why)
+		}
+		if b.all > slow {
+			j.breach("%s stands open on %s for %s (since %s): %s", d, id.Name(), b.all.Round(time.Second), since, b.why)
 		}
 	}
 }

@@ -52,7 +52,10 @@ func (p store) Touch(ctx context.Context, id access.ResourceID, token string, du
 }
 
 func (p store) change(ctx context.Context, name string, id access.ResourceID, effect func() error) error {
-	return do(p.s, ctx, theStore, name, string(id), effect)
+	return do(p.s, ctx, theStore, name, string(id), func() error {
+		p.changed()
+		return effect()
+	})
 }
 
 func (p store) Partition(ctx context.Context, id access.ResourceID) ([]access.Leg, []access.Baseline, error) {

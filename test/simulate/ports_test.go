@@ -18,8 +18,10 @@ type store struct {
 	s  *schedule
 	in *brokertest.Store
 	// read and kept tell the judge what somebody has seen, and what is on record.
-	read  func(a *actor, id access.ResourceID, legs []access.Leg, rows []access.Baseline)
+	read func(a *actor, id access.ResourceID, legs []access.Leg, rows []access.Baseline)
 	kept func(rec access.Record)
+	// changed tells it that legs or the lockdown change.
+	changed func()
 }
 
 type nothing = struct{}
@@ -138,7 +140,10 @@ func (p store) Lockdown(ctx context.Context) (access.Lockdown, error) {
 }
 
 func (p store) SetLockdown(ctx context.Context, l access.Lockdown, events []access.Event) error {
-	return do(p.s, ctx, theStore, "SetLockdown", fmt.Sprint(l.Active, l.Told), func() error { return p.in.SetLockdown(ctx, l, events) })
+	return do(p.s, ctx, theStore, "SetLockdown", fmt.Sprint(l.Active, l.Told), func() error {
+		p.changed()
+		return p.in.SetLockdown(ctx, l, events)
+	})
 }
 
 func (p store) EventsOf(ctx context.Context, subject string) ([]access.Event, error) {

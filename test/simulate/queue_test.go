@@ -18,6 +18,8 @@ type queue struct {
 	// that wait behind it.
 	busy    map[access.ResourceID]bool
 	waiting map[access.ResourceID][]*message
+	// requests is how many request messages are on their way.
+	requests int
 }
 
 type message struct {
@@ -74,6 +76,9 @@ func (q *queue) send(m *message, at time.Time) {
 		})
 	case q.s.chance(k.repeat):
 		copies = 2
+	}
+	if m.kind == "request" {
+		q.requests += copies
 	}
 	for range copies {
 		c := *m
@@ -183,7 +188,9 @@ func (q *queue) decide(m *message) {
 	}, func(a *actor, err error) {
 		switch {
 		case err == nil && !a.dead:
+			q.requests--
 		case m.tries >= mostDeliveries:
+			q.requests--
 			q.bury(m)
 		default:
 			q.s.in(5*time.Second<<min(m.tries-1, 6), func() { q.deliver(m) })

@@ -170,7 +170,7 @@ func newWorld(seed uint64, tell bool) (*world, error) {
 	w.furnish()
 	var tokens atomic.Int64
 	token := func() string { return fmt.Sprint("token-", tokens.Add(1)) }
-	s := store{s: w.schedule, in: w.store, read: w.judge.read, kept: w.judge.kept}
+	s := store{s: w.schedule, in: w.store, read: w.judge.read, kept: w.judge.kept, changed: func() { w.judge.stale = true }}
 	for i := range 3 {
 		skew := time.Duration(0)
 		if w.knobs.skew > 0 {
@@ -222,6 +222,7 @@ func policyOf(at access.ResourceID, from netip.Prefix, baseline *bool) policy.Ac
 // placeMachine makes a machine anew, with an address.
 func (w *world) placeMachine(vm access.ResourceID, address string) {
 	w.unique++
+	w.judge.stale = true
 	p := places[vm]
 	w.azure.Machines[vm] = broker.Machine{ID: vm, Name: vm.Name(), UniqueID: fmt.Sprint("unique-", w.unique), NICs: []broker.NIC{{
 		ID: access.ResourceID(strings.Replace(string(vm), "microsoft.compute/virtualmachines", "microsoft.network/networkinterfaces", 1)) + "-nic", NSG: p.onNIC,
