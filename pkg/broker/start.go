@@ -58,8 +58,15 @@ func (s *Submitter) Start(ctx context.Context, id access.RequestID, enqueued tim
 	if f.Start != nil {
 		var legs []access.Leg
 		for _, g := range f.Start.Grants {
-			if !f.Over(g.Index) {
-				legs = append(legs, g.Legs...)
+			if _, revoked := f.Revocation(g.Index); revoked {
+				continue
+			}
+			// Cut off before, it may have laid some legs of a grant, and they may have
+			// ended since. Their siblings are laid all the same: they end too, and tell it.
+			for _, l := range g.Legs {
+				if !endedIn(f, l) {
+					legs = append(legs, l)
+				}
 			}
 		}
 		if err := s.carryOut(ctx, legs); err != nil {
