@@ -128,11 +128,12 @@ func (j *judge) disturbed(id access.ResourceID, until time.Time) {
 }
 
 // swept notes that a sweep begins: from here on the NSGs that were left alone
-// long enough are looked after.
+// long enough are looked after, whatever the clocks of who left them for later
+// and who sweeps.
 func (j *judge) swept() {
 	j.count()
 	for _, id := range groups {
-		if w := j.on[id]; !w.awake && !time.Now().Before(w.disturbedUntil.Add(parked)) {
+		if w := j.on[id]; !w.awake && !time.Now().Before(w.disturbedUntil.Add(parked+2*j.w.knobs.skew)) {
 			w.awake = true
 		}
 	}
@@ -259,7 +260,13 @@ func (j *judge) written(a *actor, id access.ResourceID, before, after []nsg.Rule
 	legs, _ := j.w.store.Legs(context.Background(), id)
 	down, _ := j.w.store.Lockdown(context.Background())
 	for _, d := range openOf(after) {
-		if how := j.covers(d, legs, down, j.ended, time.Now()); slices.Contains(was, d) || how == covered || how == moved {
+		if slices.Contains(was, d) {
+			continue
+		}
+		if !mayOpen(d, seen, before) {
+			j.breach("#%d %s opened %s on %s again, which somebody had shut", a.id, a.name, d, id.Name())
+		}
+		if how := j.covers(d, legs, down, j.ended, time.Now()); how == covered || how == moved {
 			continue
 		}
 		if j.covers(d, seen.legs, seen.down, seen.ended, time.Time{}) == uncovered {
@@ -275,6 +282,15 @@ func (j *judge) written(a *actor, id access.ResourceID, before, after []nsg.Rule
 			j.breach("#%d %s lifted the deny of %s:%d on %s, which nobody asked for", a.id, a.name, t.dest, t.port, id.Name())
 		}
 	}
+}
+
+// mayOpen says whether a write may open the door by what its writer had read: for
+// a leg that is to open; where the rule stood in another place; or where nothing
+// of our baselines stood any more, so that the rules were replaced as a whole.
+func mayOpen(d door, seen sight, before []nsg.Rule) bool {
+	opening := func(l access.Leg) bool { return l.State == access.LegOpening && legMatch(l).of(d) }
+	return slices.ContainsFunc(seen.legs, opening) || len(shutOf(before)) == 0 && len(seen.rows) > 0 ||
+		slices.ContainsFunc(filters(before), func(f filter) bool { return f.ours && f.allow && f.matches(d.source, d.target) })
 }
 
 // doors holds what is open against the record.
@@ -297,6 +313,7 @@ func (j *judge) doors(id access.ResourceID) {
 			w.next = l.EndTime
 		}
 	}
+	legs = slices.DeleteFunc(legs, func(l access.Leg) bool { return l.Live() && j.over(l) })
 	for _, d := range w.open {
 		how := j.covers(d, legs, down, j.ended, now)
 		b := w.bare[d]
@@ -362,6 +379,16 @@ func (j *judge) covers(d door, legs []access.Leg, down access.Lockdown, ended ma
 		}
 	}
 	return worst
+}
+
+// over says whether the record tells of the leg's grant that it is over: it was
+// revoked, or has ended on another NSG before its time.
+func (j *judge) over(l access.Leg) bool {
+	f, _ := j.w.store.File(context.Background(), l.Request)
+	_, revoked := f.Revocation(l.Grant)
+	return revoked || slices.ContainsFunc(f.Ended, func(e access.Leg) bool {
+		return e.Grant == l.Grant && e.Reason != access.Expired && e.Reason != access.NewerRequestInitiated
+	})
 }
 
 // behind says whether the machine that the leg was granted for has the address.

@@ -96,7 +96,10 @@ func (p store) File(ctx context.Context, id access.RequestID) (access.File, erro
 }
 
 func (p store) Revoke(ctx context.Context, id access.RequestID, revocations []access.Revocation) error {
-	return do(p.s, ctx, theStore, "Revoke", string(id), func() error { return p.in.Revoke(ctx, id, revocations) })
+	return do(p.s, ctx, theStore, "Revoke", string(id), func() error {
+		p.changed()
+		return p.in.Revoke(ctx, id, revocations)
+	})
 }
 
 func (p store) Extended(ctx context.Context, id, by access.RequestID) error {

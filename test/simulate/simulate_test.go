@@ -56,7 +56,9 @@ func (w *world) live() {
 	w.plan(chaos)
 	w.run(w.began.Add(chaos))
 	w.quiet()
-	w.run(time.Now().Add(25 * time.Minute))
+	w.run(time.Now().Add(20 * time.Minute))
+	w.settled()
+	w.run(time.Now().Add(5 * time.Minute))
 	probes := w.probe()
 	w.run(time.Now().Add(3 * time.Minute))
 	w.answeredProbes(probes)
@@ -77,7 +79,7 @@ func (w *world) quiet() {
 	}
 	w.say("the adversary goes away")
 	w.calm = true
-	w.knobs = knobs{writeTakes: 5 * time.Second}
+	w.knobs = knobs{writeTakes: 5 * time.Second, skew: w.knobs.skew}
 	clear(w.down)
 	for _, id := range groups {
 		l := w.cloud.life[id]
@@ -85,11 +87,15 @@ func (w *world) quiet() {
 		w.unshadow(id)
 	}
 	w.disturbAll(0)
-	w.byAPI("end of the lockdown", 10, func(ctx context.Context, c *core) error {
-		_, err := c.lockdown.Off(ctx, admin)
-		return err
-	})
-	w.putPolicy(policyOf(scope, prefix("203.0.113.0/24"), nil), false)
+}
+
+// settled puts the policy back and lifts the lockdown, once nobody is at it any
+// more.
+func (w *world) settled() {
+	if w.broken == nil {
+		w.liftLockdown()
+		w.putPolicy(policyOf(scope, prefix("203.0.113.0/24"), nil), false)
+	}
 }
 
 // probe asks for every machine, to see whether the broker is alive.
