@@ -12,6 +12,8 @@ type knobs struct {
 	// Of calls: how often one is cut off with its whole actor before or after its
 	// effect, refused, has its reply lost, or is paused before or after its effect.
 	cutBefore, cutAfter, refuse, loseReply, pause float64
+	// Of actors: how often one stands still at one of its calls.
+	stall float64
 	// Of Resource Manager: how often it throttles, and an operation supersedes.
 	throttle, supersede float64
 	writeTakes          time.Duration
@@ -21,6 +23,8 @@ type knobs struct {
 	skew time.Duration
 	// Of the world, per hour.
 	outages, failOvers, customer, tamper, shadow, machines, locks float64
+	// Of people: how often somebody does something about a request soon after it.
+	follow float64
 }
 
 func drawKnobs(s *schedule) knobs {
@@ -34,6 +38,7 @@ func drawKnobs(s *schedule) knobs {
 		cutBefore: rate(0.01), cutAfter: rate(0.01), refuse: rate(0.02), loseReply: rate(0.02), pause: rate(0.01),
 		throttle: rate(0.03), supersede: rate(0.5), writeTakes: s.between(200*time.Millisecond, 15*time.Second),
 		lose: rate(0.2), repeat: rate(0.2), late: rate(0.2), sessionLost: rate(0.5),
+		stall: rate(0.4), follow: rate(1),
 		outages: rate(2), failOvers: rate(2), customer: rate(20), tamper: rate(6), shadow: rate(3), machines: rate(6), locks: rate(3),
 	}
 	if s.chance(0.5) {
@@ -45,6 +50,9 @@ func drawKnobs(s *schedule) knobs {
 	return k
 }
 
+// mostCalls is at which call, at most, an actor stands still.
+const mostCalls = 16
+
 // tooLate is how long after its caller has given it up a call on its way may
 // still have its effect.
 const tooLate = 30 * time.Second
@@ -53,6 +61,8 @@ const tooLate = 30 * time.Second
 func (w *world) fateOf(c *call) {
 	takes, back := w.between(time.Millisecond, 40*time.Millisecond), time.Duration(0)
 	k := w.knobs
+	c.actor.calls++
+	stalls := !w.calm && c.actor.calls == c.actor.stallAt
 	var refused error
 	var lost bool
 	var cut func()
@@ -72,8 +82,11 @@ func (w *world) fateOf(c *call) {
 				c.answer(result{err: access.Errorf(access.Unavailable, "reply_lost", "the reply is lost")})
 			})
 			return
-		case roll < k.cutBefore+k.cutAfter+k.refuse+k.loseReply+k.pause:
+		case stalls || roll < k.cutBefore+k.cutAfter+k.refuse+k.loseReply+k.pause:
 			long := w.between(time.Second, 7*time.Minute)
+			if stalls {
+				long = w.between(time.Second, 235*time.Second)
+			}
 			w.say("#%d %s pauses at %s for %s", c.actor.id, c.actor.name, c.name, long.Round(time.Second))
 			w.disturb(c.actor, long, "")
 			if w.chance(0.5) {

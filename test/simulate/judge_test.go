@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/broker"
 	"github.com/portcullis-access/portcullis/pkg/nsg"
+	"github.com/portcullis-access/portcullis/pkg/policy"
 )
 
 // judge holds the world against what was promised, after every step. How it
@@ -100,11 +102,14 @@ type sight struct {
 	rows  []access.Baseline
 	down  access.Lockdown
 	ended map[string]bool
+	// machines and policies are how those were at that time.
+	machines map[access.ResourceID]broker.Machine
+	policies []policy.AccessPolicy
 }
 
 func (j *judge) read(a *actor, id access.ResourceID, legs []access.Leg, rows []access.Baseline) {
 	down, _ := j.w.store.Lockdown(context.Background())
-	a.seen[id] = sight{legs, rows, down, maps.Clone(j.ended)}
+	a.seen[id] = sight{legs, rows, down, maps.Clone(j.ended), maps.Clone(j.w.azure.Machines), slices.Clone(j.w.store.Policies)}
 }
 
 // kept notes what has got into the record.
@@ -263,8 +268,8 @@ func (j *judge) written(a *actor, id access.ResourceID, before, after []nsg.Rule
 		if slices.Contains(was, d) {
 			continue
 		}
-		if !mayOpen(d, seen, before) {
-			j.breach("#%d %s opened %s on %s again, which somebody had shut", a.id, a.name, d, id.Name())
+		if why := j.mayNotOpen(d, seen, before); why != "" {
+			j.breach("#%d %s opened %s on %s: %s", a.id, a.name, d, id.Name(), why)
 		}
 		if how := j.covers(d, legs, down, j.ended, time.Now()); how == covered || how == moved {
 			continue
@@ -284,13 +289,41 @@ func (j *judge) written(a *actor, id access.ResourceID, before, after []nsg.Rule
 	}
 }
 
-// mayOpen says whether a write may open the door by what its writer had read: for
-// a leg that is to open; where the rule stood in another place; or where nothing
-// of our baselines stood any more, so that the rules were replaced as a whole.
-func mayOpen(d door, seen sight, before []nsg.Rule) bool {
-	opening := func(l access.Leg) bool { return l.State == access.LegOpening && legMatch(l).of(d) }
-	return slices.ContainsFunc(seen.legs, opening) || len(shutOf(before)) == 0 && len(seen.rows) > 0 ||
-		slices.ContainsFunc(filters(before), func(f filter) bool { return f.ours && f.allow && f.matches(d.source, d.target) })
+// mayNotOpen says why a write may not open the door, by what its writer had read
+// or could have read after that: it takes a leg that is to open, whose machine is
+// there and whom the policies allow; a rule that stood in another place; or that
+// nothing of our baselines stands any more, as the rules were replaced as a whole.
+func (j *judge) mayNotOpen(d door, seen sight, before []nsg.Rule) string {
+	if len(shutOf(before)) == 0 && len(seen.rows) > 0 ||
+		slices.ContainsFunc(filters(before), func(f filter) bool { return f.ours && f.allow && f.matches(d.source, d.target) }) {
+		return ""
+	}
+	why := "somebody had shut it"
+	for _, l := range seen.legs {
+		if l.State != access.LegOpening || !legMatch(l).of(d) {
+			continue
+		}
+		switch {
+		case !behind(l, d.dest, seen.machines) && !behind(l, d.dest, j.w.azure.Machines):
+			why = "the address is not the machine's"
+		case !allowed(l, seen.policies) && !allowed(l, j.w.store.Policies):
+			why = "no policy allows it"
+		default:
+			return ""
+		}
+	}
+	return why
+}
+
+// allowed says whether the policies allow the leg's source: the nearest decides.
+func allowed(l access.Leg, policies []policy.AccessPolicy) bool {
+	for _, at := range []access.ResourceID{l.VM, scope} {
+		if i := slices.IndexFunc(policies, func(p policy.AccessPolicy) bool { return p.Scope == at && !p.Disabled }); i >= 0 {
+			from := policies[i].Ports[0].Sources[0]
+			return from.Contains(l.Source.Addr()) && from.Bits() <= l.Source.Bits()
+		}
+	}
+	return false
 }
 
 // doors holds what is open against the record.
@@ -372,7 +405,7 @@ func (j *judge) covers(d door, legs []access.Leg, down access.Lockdown, ended ma
 			if worst == uncovered {
 				worst = expired
 			}
-		case !now.IsZero() && !j.behind(l, d.dest):
+		case !now.IsZero() && !behind(l, d.dest, j.w.azure.Machines):
 			worst = moved
 		default:
 			return covered
@@ -392,8 +425,8 @@ func (j *judge) over(l access.Leg) bool {
 }
 
 // behind says whether the machine that the leg was granted for has the address.
-func (j *judge) behind(l access.Leg, ip netip.Addr) bool {
-	m := j.w.azure.Machines[l.VM]
+func behind(l access.Leg, ip netip.Addr, machines map[access.ResourceID]broker.Machine) bool {
+	m := machines[l.VM]
 	return m.UniqueID == l.UniqueID && len(m.NICs) > 0 && m.NICs[0].Addresses[0].IP == ip
 }
 

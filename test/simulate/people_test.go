@@ -25,7 +25,7 @@ func caller(name string, roles ...access.Role) access.Caller {
 	return access.Caller{Name: name + "@contoso.com", ObjectID: "oid-" + name, TenantID: "tenant", Roles: roles}
 }
 
-// act has somebody do something.
+// somebody does something.
 func (w *world) somebody() {
 	switch roll := w.rng.IntN(100); {
 	case roll < 35:
@@ -35,9 +35,9 @@ func (w *world) somebody() {
 	case roll < 60:
 		w.askByAPI(pick(w.schedule, people), w.portRequests(), time.Now().Add(w.between(time.Minute, 25*time.Minute)))
 	case roll < 72:
-		w.extend()
+		w.lately(w.extend)
 	case roll < 86:
-		w.giveBack()
+		w.lately(w.giveBack)
 	case roll < 95:
 		w.changePolicy()
 	default:
@@ -55,7 +55,7 @@ func (w *world) portRequests() (out []access.PortRequest) {
 	return out
 }
 
-// again repeats a call by the API as a client does, with the same id.
+// byAPI makes a call of the API, and repeats it as a client does.
 func (w *world) byAPI(name string, tries int, run func(context.Context, *core) error) {
 	w.start(name, "", run, func(a *actor, err error) {
 		if tries > 1 && (a.dead || access.CodeOf(err).Retryable() && err != nil) {
@@ -69,6 +69,7 @@ func (w *world) askByAPI(by access.Caller, ports []access.PortRequest, start tim
 	ask := broker.Ask{ClientID: fmt.Sprint("ask-", w.unique), Justification: "work", Ports: ports, StartTime: start, BodyHash: fmt.Sprint("hash-", w.unique)}
 	w.asked = append(w.asked, asked{access.NewRequestID(by.Sender(), ask.ClientID), by})
 	w.say("%s asks for %s", by.Name, tellPorts(ports))
+	w.follow(w.asked[len(w.asked)-1])
 	w.byAPI("request "+ask.ClientID, 4, func(ctx context.Context, c *core) error {
 		_, err := c.desk.Request(ctx, by, ask)
 		return err
@@ -90,11 +91,26 @@ func (w *world) askByQueue() {
 	w.queue.send(&message{kind: "request", request: &req}, time.Now())
 }
 
-func (w *world) extend() {
-	if len(w.asked) == 0 {
+// follow has somebody do something about a request soon after it was made.
+func (w *world) follow(a asked) {
+	if !w.chance(w.knobs.follow) {
 		return
 	}
-	a := w.asked[max(0, len(w.asked)-1-w.rng.IntN(6))]
+	do := pick(w.schedule, []func(){
+		func() { w.giveBack(a) }, func() { w.giveBack(a) }, func() { w.extend(a) }, w.changePolicy, w.machineChanges, w.lockDown,
+		func() { w.customerTampers(pick(w.schedule, groups)) },
+	})
+	w.in(w.between(0, pick(w.schedule, []time.Duration{time.Second, 30 * time.Second, 5 * time.Minute})), do)
+}
+
+// lately gives a request of late.
+func (w *world) lately(do func(asked)) {
+	if len(w.asked) > 0 {
+		do(w.asked[max(0, len(w.asked)-1-w.rng.IntN(6))])
+	}
+}
+
+func (w *world) extend(a asked) {
 	w.unique++
 	e := broker.Extension{ClientID: fmt.Sprint("extension-", w.unique), Duration: 20 * time.Minute, BodyHash: fmt.Sprint("hash-", w.unique)}
 	w.asked = append(w.asked, asked{access.NewRequestID(a.by.Sender(), e.ClientID), a.by})
@@ -104,11 +120,7 @@ func (w *world) extend() {
 	})
 }
 
-func (w *world) giveBack() {
-	if len(w.asked) == 0 {
-		return
-	}
-	a := w.asked[max(0, len(w.asked)-1-w.rng.IntN(6))]
+func (w *world) giveBack(a asked) {
 	by := a.by
 	if w.chance(0.3) {
 		by = admin

@@ -234,7 +234,11 @@ func (w *world) placeMachine(vm access.ResourceID, address string) {
 func (w *world) start(name string, on access.ResourceID, run func(context.Context, *core) error, done func(*actor, error)) {
 	i := w.rng.IntN(len(w.cores))
 	w.say("%s begins on instance %d (#%d)", name, i, w.actors+1)
-	w.spawn(name, i, on, func(ctx context.Context) error { return run(ctx, w.cores[i]) }, func(a *actor, err error) {
+	stallAt := 0
+	if w.chance(w.knobs.stall) {
+		stallAt = 1 + w.rng.IntN(mostCalls)
+	}
+	w.spawn(name, i, on, stallAt, func(ctx context.Context) error { return run(ctx, w.cores[i]) }, func(a *actor, err error) {
 		switch {
 		case a.dead:
 			w.say("#%d %s was cut off", a.id, a.name)
