@@ -1,11 +1,11 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/portcullis-access/portcullis/internal/connect"
+	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/broker"
 	"github.com/portcullis-access/portcullis/pkg/config"
 	"github.com/spf13/cobra"
@@ -32,18 +32,10 @@ func (s *shell) sweepCommand() *cobra.Command {
 				return err
 			}
 			total := 0
-			for _, sub := range cfg.Subscriptions {
-				groups, e := azure.Groups(c.Context(), sub)
-				err = errors.Join(err, e)
-				for _, g := range groups {
-					closed, e := closer.CloseExpired(c.Context(), g, time.Now())
-					err = errors.Join(err, e)
-					for _, name := range closed {
-						fmt.Fprintf(c.OutOrStdout(), "closed %s in %s\n", name, g.ID)
-						total++
-					}
-				}
-			}
+			err = closer.CloseAll(c.Context(), azure, cfg.Subscriptions, time.Now(), func(on access.ResourceID, rule string) {
+				fmt.Fprintf(c.OutOrStdout(), "closed %s in %s\n", rule, on)
+				total++
+			})
 			fmt.Fprintf(c.OutOrStdout(), "%d rules closed\n", total)
 			if err != nil {
 				// Of several, each counts; and whatever it was, something may be open.

@@ -41,6 +41,23 @@ func (c *Closer) CloseExpired(ctx context.Context, g nsg.Group, now time.Time) (
 	return closed, err
 }
 
+// CloseAll does CloseExpired for every group of the subscriptions, and tells of
+// each rule that is gone. It goes on past what fails, and joins the errors.
+func (c *Closer) CloseAll(ctx context.Context, lister GroupLister, subscriptions []string, now time.Time, tell func(on access.ResourceID, rule string)) (err error) {
+	for _, sub := range subscriptions {
+		groups, e := lister.Groups(ctx, sub)
+		err = errors.Join(err, e)
+		for _, g := range groups {
+			closed, e := c.CloseExpired(ctx, g, now)
+			err = errors.Join(err, e)
+			for _, name := range closed {
+				tell(g.ID, name)
+			}
+		}
+	}
+	return err
+}
+
 // CloseRule removes one rule of ours, by whatever means is left: a child
 // DELETE; where a lock forbids that, a write of the whole group without it,
 // which a CanNotDelete lock lets through; and at last by turning it into a Deny.
