@@ -46,3 +46,15 @@ func TestADelayedCloseIsHeardWhileTheNSGIsLeftForLater(t *testing.T) {
 	w.expectOpen(alice, 0)
 	w.expectShut()
 }
+
+// The delayed close comes for a grant of which the record has lost all traces.
+func TestADelayedCloseShutsWhatALostPartitionToldOf(t *testing.T) {
+	w := newWorld(t)
+	w.submit(ask("1", alice, 10*time.Minute))
+	w.deliver()
+	w.store.LoseLedger()
+	w.now = w.now.Add(10 * time.Minute)
+	w.deliver()
+	w.expectOpen(alice, 0)
+	w.expectShut()
+}

@@ -80,7 +80,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, id access.ResourceID, enqueu
 		return errors.Join(err, r.closeOnly(ctx, id, enqueued))
 	}
 	now := r.now(enqueued, head)
-	if head.Wanted == head.Done && (head.DueAt.IsZero() || head.DueAt.After(now)) {
+	// Of an NSG without a head nothing is known, and so not that all was done: its
+	// partition may be lost, and this the delayed close of what it told of.
+	if head.ETag != "" && head.Wanted == head.Done && (head.DueAt.IsZero() || head.DueAt.After(now)) {
 		return nil
 	}
 	w := &round{Reconciler: r, id: id, enqueued: enqueued}
