@@ -232,7 +232,7 @@ func (w *world) runScan(done func()) {
 
 func (w *world) timer(name string, every time.Duration, again func(), run func(done func())) {
 	w.in(every, again)
-	if w.singletons[name] {
+	if w.singletons[name] || w.stopped {
 		return
 	}
 	w.singletons[name] = true

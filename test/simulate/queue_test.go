@@ -20,6 +20,7 @@ type queue struct {
 	waiting map[access.ResourceID][]*message
 	// requests is how many request messages are on their way.
 	requests int
+	emptied  int
 }
 
 type message struct {
@@ -28,6 +29,7 @@ type message struct {
 	start    access.RequestID
 	request  *access.Request
 	tries    int       // deliveries, of a request attempts
+	emptied  int       // how often the queue had been emptied when it was sent
 	enqueued time.Time // when it became active, by the broker's clock
 }
 
@@ -82,6 +84,7 @@ func (q *queue) send(m *message, at time.Time) {
 	}
 	for range copies {
 		c := *m
+		c.emptied = q.emptied
 		late := q.s.between(5*time.Millisecond, 500*time.Millisecond)
 		if q.s.chance(k.late) {
 			late = q.s.between(time.Second, 10*time.Minute)
@@ -108,6 +111,9 @@ func (m *message) about() string {
 }
 
 func (q *queue) deliver(m *message) {
+	if q.w.stopped || m.emptied < q.emptied {
+		return
+	}
 	if until := q.w.down[theQueue]; time.Now().Before(until) {
 		q.s.at(until.Add(q.s.between(0, 2*time.Second)), func() { q.deliver(m) })
 		return

@@ -34,7 +34,7 @@ type outcomeOf struct {
 // play runs one seed in a bubble.
 func play(t *testing.T, seed uint64, tell bool) (out outcomeOf) {
 	synctest.Test(t, func(t *testing.T) {
-		w, err := newWorld(seed, tell)
+		w, err := newWorld(seed, drawKnobs, tell)
 		if err != nil {
 			t.Fatal(err)
 		}

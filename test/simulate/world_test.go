@@ -148,22 +148,24 @@ type world struct {
 	cloud cloud
 	cores []*core
 	// down are the parts that cannot be reached, and until when.
-	down  map[port]time.Time
-	calm  bool // the adversary has gone
-	story *strings.Builder
+	down map[port]time.Time
+	calm bool // the adversary has gone
+	// stopped is the whole function app.
+	stopped bool
+	story   *strings.Builder
 	// singletons are the timers that run: the host never runs one twice at once.
 	singletons map[string]bool
 	unique     int
 	asked      []asked
 }
 
-func newWorld(seed uint64, tell bool) (*world, error) {
+func newWorld(seed uint64, draw func(*schedule) knobs, tell bool) (*world, error) {
 	f := &brokertest.Faults{}
 	w := &world{schedule: newSchedule(seed), began: time.Now(), store: brokertest.NewStore(f), azure: brokertest.NewAzure(f), down: map[port]time.Time{}, singletons: map[string]bool{}}
 	if tell {
 		w.story = &strings.Builder{}
 	}
-	w.knobs = drawKnobs(w.schedule)
+	w.knobs = draw(w.schedule)
 	w.judge = newJudge(w)
 	w.queue = &queue{s: w.schedule, w: w, busy: map[access.ResourceID]bool{}, waiting: map[access.ResourceID][]*message{}}
 	w.cloud = cloud{s: w.schedule, in: w.azure, w: w, life: map[access.ResourceID]*life{}}
