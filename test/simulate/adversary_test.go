@@ -38,8 +38,8 @@ func drawKnobs(s *schedule) knobs {
 		cutBefore: rate(0.01), cutAfter: rate(0.01), refuse: rate(0.02), loseReply: rate(0.02), pause: rate(0.01),
 		throttle: rate(0.03), supersede: rate(0.5), writeTakes: s.between(200*time.Millisecond, 15*time.Second),
 		lose: rate(0.2), repeat: rate(0.2), late: rate(0.2), sessionLost: rate(0.5),
-		stall: rate(0.4), follow: rate(1),
-		outages: rate(2), failOvers: rate(2), customer: rate(20), tamper: rate(6), shadow: rate(3), machines: rate(6), locks: rate(3),
+		stall: rate(0.4), follow: rate(0.7),
+		outages: rate(2), failOvers: rate(2), customer: rate(20), tamper: rate(15), shadow: rate(3), machines: rate(6), locks: rate(3),
 	}
 	if s.chance(0.5) {
 		k.skew = s.between(0, 8*time.Second)

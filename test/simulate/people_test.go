@@ -3,6 +3,7 @@ package simulate
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
@@ -93,14 +94,26 @@ func (w *world) askByQueue() {
 
 // follow has somebody do something about a request soon after it was made.
 func (w *world) follow(a asked) {
-	if !w.chance(w.knobs.follow) {
-		return
+	for w.chance(w.knobs.follow) {
+		w.inspired(a)
 	}
+}
+
+func (w *world) inspired(a asked) {
 	do := pick(w.schedule, []func(){
 		func() { w.giveBack(a) }, func() { w.giveBack(a) }, func() { w.extend(a) }, w.changePolicy, w.machineChanges, w.lockDown,
-		func() { w.customerTampers(pick(w.schedule, groups)) },
+		func() { w.customerTampers(w.opened()) },
 	})
 	w.in(w.between(0, pick(w.schedule, []time.Duration{time.Second, 30 * time.Second, 5 * time.Minute})), do)
+}
+
+// opened gives an NSG in which something of ours stands open, if there is one.
+func (w *world) opened() access.ResourceID {
+	list := slices.DeleteFunc(slices.Clone(groups), func(id access.ResourceID) bool { return len(w.judge.on[id].open) == 0 })
+	if len(list) == 0 {
+		list = groups
+	}
+	return pick(w.schedule, list)
 }
 
 // lately gives a request of late.
@@ -258,7 +271,7 @@ func (w *world) plan(length time.Duration) {
 	})
 	times(k.failOvers, w.failOver)
 	times(k.customer, func() { w.customerEdits(pick(w.schedule, groups)) })
-	times(k.tamper, func() { w.customerTampers(pick(w.schedule, groups)) })
+	times(k.tamper, func() { w.customerTampers(w.opened()) })
 	times(k.shadow, func() { w.customerShadows(pick(w.schedule, groups)) })
 	times(k.machines, w.machineChanges)
 	times(k.locks, func() { w.lock(pick(w.schedule, groups)) })
