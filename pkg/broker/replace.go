@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -43,10 +44,11 @@ func (w *round) endReplaced(ctx context.Context, live, changed []access.Leg, now
 			old[on] = append(old[on], l.Replaces)
 		}
 	}
-	for on, keys := range old {
+	for _, on := range slices.Sorted(maps.Keys(old)) {
 		if on == w.id {
 			continue
 		}
+		keys := old[on]
 		if err := closeLegs(ctx, w.Ledger, w.Legs, w.Prompts, on, w.Token(), now, access.NewerRequestInitiated, func(o access.Leg) bool {
 			return slices.Contains(keys, o.Key())
 		}); err != nil {

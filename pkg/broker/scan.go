@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -85,7 +86,7 @@ func (s *Scanner) Scan(ctx context.Context) error {
 		}
 	}
 	// What is left is on record and was not listed: gone, or out of our sight.
-	for id := range known {
+	for _, id := range slices.Sorted(maps.Keys(known)) {
 		if e := s.unlisted(ctx, id); e != nil {
 			err = errors.Join(err, fmt.Errorf("scanning %s: %w", id, e))
 		}
