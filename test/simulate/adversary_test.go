@@ -135,17 +135,15 @@ func (w *world) act(c *call) result {
 	if c.gone && time.Since(c.goneAt) > tooLate {
 		return result{err: cutOff()}
 	}
+	for _, t := range c.twins {
+		v, err := t.effect()
+		t.came = result{v, err}
+	}
 	v, err := c.effect()
 	if w.story != nil {
 		w.say("  #%d %s %s%s", c.actor.id, c.name, short(c.arg), outcome(err))
 	}
 	return result{v, err}
-}
-
-func (c *call) answer(r result) {
-	if !c.gone {
-		c.reply <- r
-	}
 }
 
 // cut ends an actor where it stands: nothing that it calls gets through any more.

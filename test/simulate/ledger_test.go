@@ -21,26 +21,26 @@ func (p store) Legs(ctx context.Context, id access.ResourceID) ([]access.Leg, er
 }
 
 func (p store) AddLegs(ctx context.Context, id access.ResourceID, legs []access.Leg, token string, due time.Time) error {
-	return p.change(ctx, "AddLegs", id, func() error { return p.in.AddLegs(ctx, id, legs, token, due) })
+	return p.change(ctx, "AddLegs"+keys(legs), id, func() error { return p.in.AddLegs(ctx, id, legs, token, due) })
 }
 
 func (p store) UpdateLegs(ctx context.Context, id access.ResourceID, legs []access.Leg) error {
-	return p.change(ctx, "UpdateLegs", id, func() error { return p.in.UpdateLegs(ctx, id, legs) })
+	return p.change(ctx, "UpdateLegs"+keys(legs), id, func() error { return p.in.UpdateLegs(ctx, id, legs) })
 }
 
 func (p store) ChangeLegs(ctx context.Context, id access.ResourceID, legs []access.Leg, token string, due time.Time) error {
-	return p.change(ctx, "ChangeLegs", id, func() error { return p.in.ChangeLegs(ctx, id, legs, token, due) })
+	return p.change(ctx, "ChangeLegs"+keys(legs), id, func() error { return p.in.ChangeLegs(ctx, id, legs, token, due) })
 }
 
 // EndLegs is as many calls as rows: the ended ones first, then the live ones go.
 func (p store) EndLegs(ctx context.Context, id access.ResourceID, legs []access.Leg) error {
 	for _, l := range legs {
-		if err := p.change(ctx, "EndLegs, kept", id, func() error { return p.in.KeepEnded(ctx, l) }); err != nil {
+		if err := p.change(ctx, "EndLegs, kept "+l.Key(), id, func() error { return p.in.KeepEnded(ctx, l) }); err != nil {
 			return err
 		}
 	}
 	for _, l := range legs {
-		if err := p.change(ctx, "EndLegs, removed", id, func() error { return p.in.RemoveLeg(ctx, id, l) }); err != nil {
+		if err := p.change(ctx, "EndLegs, removed "+l.Key(), id, func() error { return p.in.RemoveLeg(ctx, id, l) }); err != nil {
 			return err
 		}
 	}
@@ -82,4 +82,12 @@ func (p store) Due(ctx context.Context, now time.Time) ([]broker.Head, error) {
 
 func (p store) All(ctx context.Context) ([]broker.Head, error) {
 	return ask(p.s, ctx, theStore, "All", "", func() ([]broker.Head, error) { return p.in.All(ctx) })
+}
+
+// keys tells the legs of one call from those of another.
+func keys(legs []access.Leg) (out string) {
+	for _, l := range legs {
+		out += " " + l.Key()
+	}
+	return out
 }

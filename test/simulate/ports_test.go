@@ -156,7 +156,7 @@ func (p store) EventsOf(ctx context.Context, subject string) ([]access.Event, er
 func (p store) Append(ctx context.Context, list []access.Event) error {
 	var kinds []string
 	for _, e := range list {
-		kinds = append(kinds, string(e.Kind))
+		kinds = append(kinds, string(e.Kind)+" of "+short(e.Subject))
 	}
 	return do(p.s, ctx, theStore, "Append", strings.Join(kinds, ","), func() error { return p.in.Append(ctx, list) })
 }

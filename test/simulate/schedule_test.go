@@ -113,6 +113,10 @@ type call struct {
 	gone   bool // nobody waits for the reply any more
 	goneAt time.Time
 	ended  bool // it is the actor's end, and no call
+	// twins are the same call made by other goroutines of the actor at the same
+	// time: nobody can tell which is which, so that all have one fate.
+	twins []*call
+	came  result // what a twin's effect gave
 }
 
 // port is what a call goes to.
@@ -205,21 +209,51 @@ func (s *schedule) take() (answered bool) {
 	fresh := s.fresh
 	s.fresh = nil
 	s.mu.Unlock()
-	slices.SortStableFunc(fresh, func(a, b *call) int {
-		return cmp.Or(cmp.Compare(a.actor.id, b.actor.id), cmp.Compare(a.name, b.name), cmp.Compare(a.arg, b.arg))
-	})
+	if len(fresh) > 1 {
+		fresh = unite(fresh)
+	}
 	for _, c := range fresh {
 		switch {
 		case c.ended:
 			s.in(0, func() { c.actor.done(c.actor.err) })
 		case c.actor.dead:
-			c.reply <- result{err: cutOff()}
+			c.answer(result{err: cutOff()})
 			answered = true
 		default:
 			s.fate(c)
 		}
 	}
 	return answered
+}
+
+// unite sorts calls and makes one of those that are the same.
+func unite(calls []*call) (out []*call) {
+	slices.SortStableFunc(calls, func(a, b *call) int {
+		return cmp.Or(cmp.Compare(a.actor.id, b.actor.id), cmp.Compare(a.name, b.name), cmp.Compare(a.arg, b.arg))
+	})
+	for _, c := range calls {
+		if n := len(out); n > 0 && !c.ended && out[n-1].actor == c.actor && out[n-1].name == c.name && out[n-1].arg == c.arg {
+			out[n-1].twins = append(out[n-1].twins, c)
+			continue
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// answer gives the call's reply, and its twins theirs where it is an error; what
+// their effects gave they are told as they have them.
+func (c *call) answer(r result) {
+	for _, t := range append(slices.Clip(c.twins), c) {
+		if t.gone {
+			continue
+		}
+		if t != c && r.err == nil {
+			t.reply <- t.came
+		} else {
+			t.reply <- r
+		}
+	}
 }
 
 // run lets everything happen until the time.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,6 +19,7 @@ import (
 var (
 	seeds = flag.Int("seeds", 1500, "how many seeds to run")
 	from  = flag.Uint64("from", 1, "the first seed")
+	twice = flag.Int("twice", 40, "how many seeds are run twice and compared")
 	one   = flag.Uint64("seed", 0, "run this seed alone and print its story")
 )
 
@@ -229,6 +231,9 @@ func TestSimulation(t *testing.T) {
 				if d := int64(out.worst); d > worst.Load() {
 					worst.Store(d)
 				}
+				if out.worst > 20*time.Second {
+					fmt.Println("WORST", *from+uint64(n), out.worst)
+				}
 				if out.broken != nil {
 					failed++
 					if failed <= 10 {
@@ -242,4 +247,19 @@ func TestSimulation(t *testing.T) {
 	wg.Wait()
 	took := time.Since(began)
 	fmt.Fprintf(os.Stderr, "%d seeds, %d steps, %d failed, worst %s, %.0f seeds/s\n", *seeds, steps.Load(), failed, time.Duration(worst.Load()).Round(time.Second), float64(*seeds)/took.Seconds())
+}
+
+// A seed is one story: what fails once fails again.
+func TestASeedReplaysExactly(t *testing.T) {
+	for seed := range uint64(*twice) {
+		a, b := play(t, *from+seed, true), play(t, *from+seed, true)
+		if a.story != b.story {
+			la, lb := strings.Split(a.story, "\n"), strings.Split(b.story, "\n")
+			i := 0
+			for i < min(len(la), len(lb)) && la[i] == lb[i] {
+				i++
+			}
+			t.Fatalf("seed %d parts at line %d:\n%s\n%s", *from+seed, i, strings.Join(la[max(0, i-12):min(len(la), i+4)], "\n"), strings.Join(lb[i:min(len(lb), i+4)], "\n"))
+		}
+	}
 }
