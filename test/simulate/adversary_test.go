@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"strings"
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
@@ -23,6 +24,8 @@ type knobs struct {
 	skew time.Duration
 	// Of the world, per hour.
 	outages, failOvers, customer, tamper, shadow, machines, locks float64
+	// narrow is in how few machines everybody is interested.
+	narrow int
 	// Of people: how often somebody does something about a request soon after it.
 	follow float64
 }
@@ -41,17 +44,48 @@ func drawKnobs(s *schedule) knobs {
 		stall: rate(0.4), follow: rate(0.7),
 		outages: rate(2), failOvers: rate(2), customer: rate(20), tamper: rate(15), shadow: rate(3), machines: rate(6), locks: rate(3),
 	}
+	k.narrow = pick(s, []int{1, 2, len(machines), len(machines)})
 	if s.chance(0.5) {
 		k.skew = s.between(0, 8*time.Second)
 	}
 	if s.chance(0.1) {
-		k = knobs{writeTakes: time.Second}
+		k = knobs{writeTakes: time.Second, narrow: len(machines)}
 	}
 	return k
 }
 
-// mostCalls is at which call, at most, an actor stands still.
-const mostCalls = 16
+// stall is the call at which an actor stands still: one by its number, or the
+// first by its name that is left after some.
+type stall struct {
+	number int
+	name   string
+	after  int
+}
+
+// critical are the calls between which it matters what others do.
+var critical = []string{"Group", "Partition", "File", "Lockdown", "Apply", "AddLegs", "UpdateLegs", "ChangeLegs", "EndLegs, kept", "EndLegs, removed", "SaveHead", "Revoke", "SaveBaselines"}
+
+func (w *world) drawStall() stall {
+	switch {
+	case !w.chance(w.knobs.stall):
+		return stall{}
+	case w.chance(0.4):
+		return stall{number: 1 + w.rng.IntN(16)}
+	}
+	return stall{name: pick(w.schedule, critical), after: w.rng.IntN(2)}
+}
+
+// at says whether the call is the one.
+func (s *stall) at(c *call) bool {
+	if s.name == "" {
+		return c.actor.calls == s.number
+	}
+	if !strings.HasPrefix(c.name, s.name) {
+		return false
+	}
+	s.after--
+	return s.after == -1
+}
 
 // tooLate is how long after its caller has given it up a call on its way may
 // still have its effect.
@@ -62,7 +96,7 @@ func (w *world) fateOf(c *call) {
 	takes, back := w.between(time.Millisecond, 40*time.Millisecond), time.Duration(0)
 	k := w.knobs
 	c.actor.calls++
-	stalls := !w.calm && c.actor.calls == c.actor.stallAt
+	stalls := !w.calm && c.actor.stall.at(c)
 	var refused error
 	var lost bool
 	var cut func()
@@ -74,8 +108,10 @@ func (w *world) fateOf(c *call) {
 			lost = true
 			back = w.between(0, 30*time.Millisecond)
 		case roll < k.cutBefore+k.cutAfter+k.refuse:
+			w.met["calls refused"]++
 			refused = access.Errorf(access.Unavailable, "refused", "%s is not well", c.port)
 		case roll < k.cutBefore+k.cutAfter+k.refuse+k.loseReply:
+			w.met["replies lost"]++
 			w.later(takes, func() {
 				w.act(c)
 				w.disturb(c.actor, 0, "the reply of "+c.name+" is lost")
@@ -87,6 +123,7 @@ func (w *world) fateOf(c *call) {
 			if stalls {
 				long = w.between(time.Second, 235*time.Second)
 			}
+			w.met["pauses"]++
 			w.say("#%d %s pauses at %s for %s", c.actor.id, c.actor.name, c.name, long.Round(time.Second))
 			w.disturb(c.actor, long, "")
 			if w.chance(0.5) {
@@ -151,6 +188,7 @@ func (w *world) cut(c *call, when string) {
 	if c.actor.dead {
 		return
 	}
+	w.met["actors cut off"]++
 	w.say("#%d %s is cut off %s %s", c.actor.id, c.actor.name, when, c.name)
 	c.actor.dead = true
 	w.disturb(c.actor, 30*time.Second, "")
@@ -164,6 +202,7 @@ func (w *world) throttle(c *call, wait time.Duration) {
 	if c.actor.nsg != "" {
 		on = []access.ResourceID{c.actor.nsg}
 	}
+	w.met["throttlings"]++
 	w.say("Resource Manager throttles #%d %s for %s", c.actor.id, c.actor.name, wait.Round(time.Second))
 	for _, id := range on {
 		if l := w.cloud.life[id]; l.throttledUntil.Before(time.Now().Add(wait)) {
@@ -175,6 +214,7 @@ func (w *world) throttle(c *call, wait time.Duration) {
 
 // outage makes a part unreachable for a while.
 func (w *world) outage(p port, long time.Duration) {
+	w.met["outages"]++
 	w.say("the %s cannot be reached for %s", p, long.Round(time.Second))
 	w.down[p] = time.Now().Add(long)
 	w.disturbAll(long)
@@ -186,6 +226,7 @@ func (w *world) failOver() {
 	restore := w.store.Snapshot()
 	lost := w.between(time.Second, 10*time.Second)
 	w.in(lost, func() {
+		w.met["fail-overs"]++
 		w.say("the store fails over and has lost the last %s", lost.Round(100*time.Millisecond))
 		restore()
 		w.disturbAll(0)

@@ -118,6 +118,7 @@ func (c cloud) begin(a *actor, id access.ResourceID, finish func(nsg.Group) nsg.
 	l := c.life[id]
 	if l.under != nil {
 		old := l.under
+		c.w.met["operations superseded"]++
 		c.settle(id, old, old.lands, access.Errorf(access.Aborted, "superseded", "another operation took its place: it may have landed"))
 	}
 	op := &operation{by: a, finish: finish, lands: c.s.chance(0.5), done: make(chan struct{})}

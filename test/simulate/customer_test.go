@@ -14,6 +14,7 @@ import (
 // the place.
 func (w *world) edit(id access.ResourceID, what string, change func(*nsg.Group)) {
 	if op := w.cloud.life[id].under; op != nil {
+		w.met["operations superseded"]++
 		w.cloud.settle(id, op, op.lands, access.Errorf(access.Aborted, "superseded", "another operation took its place: it may have landed"))
 	}
 	before := w.azure.Look(id).Rules
@@ -102,6 +103,7 @@ func (w *world) unshadow(id access.ResourceID) {
 }
 
 func (w *world) lock(id access.ResourceID) {
+	w.met["locks"]++
 	l, long := w.cloud.life[id], w.between(time.Minute, 20*time.Minute)
 	if w.chance(0.7) {
 		l.locked = true
@@ -117,17 +119,19 @@ func (w *world) lock(id access.ResourceID) {
 // machineChanges deletes a machine and makes it anew, with another address or
 // with that of another, which gets its own in turn.
 func (w *world) machineChanges() {
-	vm := pick(w.schedule, machines)
+	vm := pick(w.schedule, machines[:w.knobs.narrow])
 	address := func(vm access.ResourceID) string { return w.azure.Machines[vm].NICs[0].Addresses[0].IP.String() }
 	for _, a := range places[vm].addresses {
 		other := slices.IndexFunc(machines, func(o access.ResourceID) bool { return o != vm && address(o) == a })
 		switch {
 		case a == address(vm):
 		case other < 0 && w.chance(0.7):
+			w.met["machines made anew"]++
 			w.say("%s is made anew at %s", vm.Name(), a)
 			w.placeMachine(vm, a)
 			return
 		case other >= 0 && w.chance(0.5):
+			w.met["addresses handed over"]++
 			w.say("%s is made anew at %s, and %s at %s", vm.Name(), a, machines[other].Name(), address(vm))
 			mine := address(vm)
 			w.placeMachine(vm, a)

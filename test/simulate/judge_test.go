@@ -248,6 +248,7 @@ func sameRule(a, b nsg.Rule) bool {
 // only a scan finds.
 func (j *judge) edited(id access.ResourceID) {
 	w := j.on[id]
+	j.w.met["edits by the customer"]++
 	w.etag = "" // whatever it is, it is the customer's own doing
 	j.look(id)
 	j.doors(id)
@@ -261,6 +262,7 @@ func (j *judge) edited(id access.ResourceID) {
 // written holds a write of ours against what its writer had read.
 func (j *judge) written(a *actor, id access.ResourceID, before, after []nsg.Rule) {
 	seen := a.seen[id]
+	j.w.met["writes"]++
 	was := openOf(before)
 	legs, _ := j.w.store.Legs(context.Background(), id)
 	down, _ := j.w.store.Lockdown(context.Background())
@@ -277,6 +279,7 @@ func (j *judge) written(a *actor, id access.ResourceID, before, after []nsg.Rule
 		if j.covers(d, seen.legs, seen.down, seen.ended, time.Time{}) == uncovered {
 			j.breach("#%d %s opened %s on %s, of which it had read that nobody may", a.id, a.name, d, id.Name())
 		}
+		j.w.met["doors opened late"]++
 		j.on[id].bare[d] = &bare{since: time.Now(), from: time.Now().Add(lateWriter), why: "a writer opened it late"}
 	}
 	still := shutOf(after)

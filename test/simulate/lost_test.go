@@ -65,7 +65,7 @@ var losses = []loss{
 func (w *world) closer(every time.Duration) {
 	w.in(every, func() {
 		w.closer(every)
-		w.spawn("portcullis sweep", 0, "", 0, func(ctx context.Context) error {
+		w.spawn("portcullis sweep", 0, "", stall{}, func(ctx context.Context) error {
 			c, err := broker.NewCloser(w.cloud, settings)
 			if err != nil {
 				return err
@@ -94,7 +94,7 @@ func TestLosingAWholePart(t *testing.T) {
 }
 
 func (l loss) play(t *testing.T) {
-	w, err := newWorld(1, func(*schedule) knobs { return knobs{writeTakes: time.Second} }, true)
+	w, err := newWorld(1, func(*schedule) knobs { return knobs{writeTakes: time.Second, narrow: len(machines)} }, true)
 	if err != nil {
 		t.Fatal(err)
 	}

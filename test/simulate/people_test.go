@@ -49,7 +49,7 @@ func (w *world) somebody() {
 func (w *world) portRequests() (out []access.PortRequest) {
 	for range 1 + w.rng.IntN(2) {
 		out = append(out, access.PortRequest{
-			VM: pick(w.schedule, machines), Port: pick(w.schedule, ports).Number, Source: pick(w.schedule, sources),
+			VM: pick(w.schedule, machines[:w.knobs.narrow]), Port: pick(w.schedule, ports).Number, Source: pick(w.schedule, sources),
 			Duration: pick(w.schedule, []time.Duration{5 * time.Minute, 7 * time.Minute, 12 * time.Minute, 30 * time.Minute}),
 		})
 	}
@@ -69,6 +69,7 @@ func (w *world) askByAPI(by access.Caller, ports []access.PortRequest, start tim
 	w.unique++
 	ask := broker.Ask{ClientID: fmt.Sprint("ask-", w.unique), Justification: "work", Ports: ports, StartTime: start, BodyHash: fmt.Sprint("hash-", w.unique)}
 	w.asked = append(w.asked, asked{access.NewRequestID(by.Sender(), ask.ClientID), by})
+	w.met["requests"]++
 	w.say("%s asks for %s", by.Name, tellPorts(ports))
 	w.follow(w.asked[len(w.asked)-1])
 	w.byAPI("request "+ask.ClientID, 4, func(ctx context.Context, c *core) error {

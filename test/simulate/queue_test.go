@@ -73,10 +73,12 @@ func (q *queue) send(m *message, at time.Time) {
 	case q.s.chance(k.lose):
 		copies = 0
 		q.s.at(at, func() {
+			q.w.met["messages lost"]++
 			q.w.say("the %s for %s is lost", m.kind, m.about())
 			q.w.disturbNSG(m.nsg, 0)
 		})
 	case q.s.chance(k.repeat):
+		q.w.met["messages repeated"]++
 		copies = 2
 	}
 	if m.kind == "request" {
@@ -89,6 +91,7 @@ func (q *queue) send(m *message, at time.Time) {
 		if q.s.chance(k.late) {
 			late = q.s.between(time.Second, 10*time.Minute)
 			q.s.at(at, func() {
+				q.w.met["messages late"]++
 				q.w.say("the %s for %s is %s late", m.kind, m.about(), late.Round(time.Second))
 				q.w.disturbNSG(m.nsg, late)
 			})
@@ -165,6 +168,7 @@ func (q *queue) again(m *message) {
 // bury moves a message to the dead letters, where it is delivered until it is
 // dealt with.
 func (q *queue) bury(m *message) {
+	q.w.met["dead letters"]++
 	q.w.say("the %s for %s is dead", m.kind, m.about())
 	q.w.start("dead "+m.kind+" for "+m.about(), m.nsg, func(ctx context.Context, c *core) error {
 		if m.kind == "prompt" {

@@ -91,7 +91,7 @@ type actor struct {
 	nsg      access.ResourceID // the one it works on; "" for several
 	dead     bool              // cut off: none of its calls gets through any more
 	calls    int               // that it has made
-	stallAt  int               // at which of them it stands still; 0 for none
+	stall    stall             // where it stands still
 	faulted  bool              // something of it went wrong by the adversary's doing
 	cancel   context.CancelFunc
 	err      error
@@ -133,11 +133,11 @@ type result struct {
 	err   error
 }
 
-// spawn starts a use case, which stands still at one of its calls (0 for none);
-// done runs on the schedule once it has ended.
-func (s *schedule) spawn(name string, instance int, nsg access.ResourceID, stallAt int, run func(context.Context) error, done func(a *actor, err error)) {
+// spawn starts a use case, which stands still at one of its calls or at none; done
+// runs on the schedule once it has ended.
+func (s *schedule) spawn(name string, instance int, nsg access.ResourceID, where stall, run func(context.Context) error, done func(a *actor, err error)) {
 	s.actors++
-	a := &actor{id: s.actors, name: name, instance: instance, nsg: nsg, stallAt: stallAt, seen: map[access.ResourceID]sight{}}
+	a := &actor{id: s.actors, name: name, instance: instance, nsg: nsg, stall: where, seen: map[access.ResourceID]sight{}}
 	a.done = func(err error) { done(a, err) }
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), actorKey{}, a))
 	a.cancel = cancel

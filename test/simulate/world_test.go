@@ -157,11 +157,13 @@ type world struct {
 	singletons map[string]bool
 	unique     int
 	asked      []asked
+	// met counts what the use cases had to do with.
+	met map[string]int
 }
 
 func newWorld(seed uint64, draw func(*schedule) knobs, tell bool) (*world, error) {
 	f := &brokertest.Faults{}
-	w := &world{schedule: newSchedule(seed), began: time.Now(), store: brokertest.NewStore(f), azure: brokertest.NewAzure(f), down: map[port]time.Time{}, singletons: map[string]bool{}}
+	w := &world{schedule: newSchedule(seed), began: time.Now(), store: brokertest.NewStore(f), azure: brokertest.NewAzure(f), down: map[port]time.Time{}, singletons: map[string]bool{}, met: map[string]int{}}
 	if tell {
 		w.story = &strings.Builder{}
 	}
@@ -236,11 +238,7 @@ func (w *world) placeMachine(vm access.ResourceID, address string) {
 func (w *world) start(name string, on access.ResourceID, run func(context.Context, *core) error, done func(*actor, error)) {
 	i := w.rng.IntN(len(w.cores))
 	w.say("%s begins on instance %d (#%d)", name, i, w.actors+1)
-	stallAt := 0
-	if w.chance(w.knobs.stall) {
-		stallAt = 1 + w.rng.IntN(mostCalls)
-	}
-	w.spawn(name, i, on, stallAt, func(ctx context.Context) error { return run(ctx, w.cores[i]) }, func(a *actor, err error) {
+	w.spawn(name, i, on, w.drawStall(), func(ctx context.Context) error { return run(ctx, w.cores[i]) }, func(a *actor, err error) {
 		switch {
 		case a.dead:
 			w.say("#%d %s was cut off", a.id, a.name)
