@@ -6,7 +6,7 @@ APP      := dist/app
 CC_FOUND := $(shell command -v gcc || command -v clang)
 RACE     := $(if $(CC_FOUND),-race)
 
-.PHONY: all build stage package package-check demo run bench test conformance vet lint image clean
+.PHONY: all build stage package package-check demo run bench test simulate conformance vet lint image clean
 
 all: build stage
 
@@ -49,6 +49,13 @@ bench: stage
 test: vet
 	@$(if $(RACE),:,echo 'no C compiler: testing without the race detector')
 	$(GO) test $(RACE) ./...
+	$(if $(RACE),$(GO) test ./test/simulate)
+
+# The use cases under an adversary. SEED=n plays one seed and tells its story.
+SEEDS ?= 5000
+FROM  ?= 1
+simulate:
+	$(GO) test -count=1 -v -timeout=0 ./test/simulate -run TestSimulation $(if $(SEED),-seed=$(SEED),-seeds=$(SEEDS) -from=$(FROM))
 
 # What the stand-ins are held against: the vendors' own tests out of their
 # modules, Azurite, the JavaScript SDKs, and two tables of public facts. It

@@ -49,6 +49,7 @@ var allowed = map[string][]string{
 	"test/demo":                      {"pkg/", "internal/connect"},
 	"test/bench":                     {"pkg/"},
 	"test/arch":                      {},
+	"test/simulate":                  {"pkg/"},
 	"test/portal":                    {"handlers", "pkg/"},
 	"pkg/localazure":                 {"pkg/localazure/"},
 	"pkg/localazure/blobs":           {"pkg/localazure/fault"},

@@ -16,9 +16,9 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 1500, "how many seeds to run")
+	seeds = flag.Int("seeds", usualSeeds, "how many seeds to run")
 	from  = flag.Uint64("from", 1, "the first seed")
-	twice = flag.Int("twice", 40, "how many seeds are run twice and compared")
+	twice = flag.Int("twice", 20, "how many seeds are run twice and compared")
 	one   = flag.Uint64("seed", 0, "run this seed alone and print its story")
 )
 

@@ -1,0 +1,145 @@
+package simulate
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/broker"
+	"github.com/portcullis-access/portcullis/pkg/nsg"
+	"github.com/portcullis-access/portcullis/pkg/policy"
+)
+
+// cover says how legs stand to a door.
+type cover string
+
+const (
+	covered   cover = ""
+	uncovered cover = "no live leg covers it"
+	expired   cover = "what covered it has expired"
+	moved     cover = "the address is not the machine's any more"
+)
+
+func (l legMatch) of(d door) bool {
+	return l.Source.Contains(d.source) && slices.Contains(l.Destinations, d.dest) && l.Port == d.port && (l.Protocol == access.AnyProtocol || d.udp == (l.Protocol == access.UDP))
+}
+
+type legMatch access.Leg
+
+// covers says whether a live leg covers the door: one that has not expired at
+// the time (zero for any), was not given back, in no lockdown.
+func (j *judge) covers(d door, legs []access.Leg, down access.Lockdown, ended map[string]bool, now time.Time) cover {
+	worst := uncovered
+	for _, l := range legs {
+		switch {
+		case !legMatch(l).of(d) || !l.Live() || down.Active || ended[l.Key()]:
+		case !now.IsZero() && !l.EndTime.After(now):
+			if worst == uncovered {
+				worst = expired
+			}
+		case !now.IsZero() && !behind(l, d.dest, j.w.azure.Machines):
+			worst = moved
+		default:
+			return covered
+		}
+	}
+	return worst
+}
+
+// over says whether the record tells of the leg's grant that it is over: it was
+// revoked, or has ended on another NSG before its time.
+func (j *judge) over(l access.Leg) bool {
+	f, _ := j.w.store.File(context.Background(), l.Request)
+	_, revoked := f.Revocation(l.Grant)
+	return revoked || slices.ContainsFunc(f.Ended, func(e access.Leg) bool {
+		return e.Grant == l.Grant && e.Reason != access.Expired && e.Reason != access.NewerRequestInitiated
+	})
+}
+
+// behind says whether the machine that the leg was granted for has the address.
+func behind(l access.Leg, ip netip.Addr, machines map[access.ResourceID]broker.Machine) bool {
+	m := machines[l.VM]
+	return m.UniqueID == l.UniqueID && len(m.NICs) > 0 && m.NICs[0].Addresses[0].IP == ip
+}
+
+// expiry is when the last of the legs that covered the door expired.
+func (j *judge) expiry(d door, legs []access.Leg, now time.Time) (at time.Time) {
+	for _, l := range legs {
+		if legMatch(l).of(d) && l.Live() && !l.EndTime.After(now) {
+			at = later(at, l.EndTime)
+		}
+	}
+	return at
+}
+
+// written holds a write of ours against what its writer had read.
+func (j *judge) written(a *actor, id access.ResourceID, before, after []nsg.Rule) {
+	seen := a.seen[id]
+	j.w.met["writes"]++
+	was := openOf(before)
+	legs, _ := j.w.store.Legs(context.Background(), id)
+	down, _ := j.w.store.Lockdown(context.Background())
+	for _, d := range openOf(after) {
+		if slices.Contains(was, d) {
+			continue
+		}
+		if why := j.mayNotOpen(d, seen, before); why != "" {
+			j.breach("#%d %s opened %s on %s: %s", a.id, a.name, d, id.Name(), why)
+		}
+		if how := j.covers(d, legs, down, j.ended, time.Now()); how == covered || how == moved {
+			continue
+		}
+		if j.covers(d, seen.legs, seen.down, seen.ended, time.Time{}) == uncovered {
+			j.breach("#%d %s opened %s on %s, of which it had read that nobody may", a.id, a.name, d, id.Name())
+		}
+		j.w.met["doors opened late"]++
+		j.on[id].bare[d] = &bare{since: time.Now(), from: time.Now().Add(lateWriter), why: "a writer opened it late"}
+	}
+	still := shutOf(after)
+	for t := range shutOf(before) {
+		if !still[t] && !slices.ContainsFunc(seen.rows, func(r access.Baseline) bool {
+			return slices.Contains(r.Release, t.dest) || r.State == access.BaselineLifting && slices.Contains(r.Destinations, t.dest)
+		}) {
+			j.breach("#%d %s lifted the deny of %s:%d on %s, which nobody asked for", a.id, a.name, t.dest, t.port, id.Name())
+		}
+	}
+}
+
+// mayNotOpen says why a write may not open the door, by what its writer had read
+// or could have read after that: it takes a leg that is to open, whose machine is
+// there and whom the policies allow; a rule that stood in another place; or that
+// nothing of our baselines stands any more, as the rules were replaced as a whole.
+func (j *judge) mayNotOpen(d door, seen sight, before []nsg.Rule) string {
+	if len(shutOf(before)) == 0 && len(seen.rows) > 0 ||
+		slices.ContainsFunc(filters(before), func(f filter) bool { return f.ours && f.allow && f.matches(d.source, d.target) }) {
+		return ""
+	}
+	why := "somebody had shut it"
+	for _, l := range seen.legs {
+		if l.State != access.LegOpening || !legMatch(l).of(d) {
+			continue
+		}
+		switch {
+		case !behind(l, d.dest, seen.machines) && !behind(l, d.dest, j.w.azure.Machines):
+			why = "the address is not the machine's"
+		case !allowed(l, seen.policies) && !allowed(l, j.w.store.Policies):
+			why = "no policy allows it"
+		default:
+			return ""
+		}
+	}
+	return why
+}
+
+// allowed says whether the policies allow the leg's source: the nearest decides.
+func allowed(l access.Leg, policies []policy.AccessPolicy) bool {
+	for _, at := range []access.ResourceID{l.VM, scope} {
+		if i := slices.IndexFunc(policies, func(p policy.AccessPolicy) bool { return p.Scope == at && !p.Disabled }); i >= 0 {
+			from := policies[i].Ports[0].Sources[0]
+			return from.Contains(l.Source.Addr()) && from.Bits() <= l.Source.Bits()
+		}
+	}
+	return false
+}

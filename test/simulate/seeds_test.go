@@ -1,0 +1,6 @@
+//go:build !race
+
+package simulate
+
+// usualSeeds takes about 40 seconds of two processors.
+const usualSeeds = 2000
