@@ -83,7 +83,7 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 	if w.leavesBaselines != "" {
 		planned = nil
 	}
-	plan := w.rules.Plan(group, w.openable(legs, unconfirmed), now, planned...)
+	plan := w.plan(group, w.openable(legs, unconfirmed), now, planned)
 	if restsOnAbsence(plan, legs, rows) {
 		if stale, err := w.changedSince(ctx, group, missing); stale || err != nil {
 			return stale, err
@@ -195,6 +195,20 @@ func endingElsewhere(l access.Leg, ended []access.Leg) access.StatusReason {
 func closing(l access.Leg, reason access.StatusReason, now time.Time) access.Leg {
 	l.State, l.Reason, l.ClosingAt = access.LegClosing, reason, now
 	return l
+}
+
+// plan plans the group. While it is not known whether there is a lockdown, nothing
+// is put back either: an open leg whose rule is gone is left as it is.
+func (w *round) plan(group nsg.Group, legs []access.Leg, now time.Time, rows []access.Baseline) nsg.Plan {
+	plan := w.rules.Plan(group, legs, now, rows...)
+	if w.unread == nil || !plan.Widens() {
+		return plan
+	}
+	after := plan.Apply(group)
+	legs = slices.DeleteFunc(slices.Clone(legs), func(l access.Leg) bool {
+		return l.State == access.LegOpen && w.rules.Confirm(group, l).Outcome != nsg.OutcomeAllowed && w.rules.Confirm(after, l).Outcome == nsg.OutcomeAllowed
+	})
+	return w.rules.Plan(group, legs, now, rows...)
 }
 
 // openable leaves out of the plan what must not open in this round.

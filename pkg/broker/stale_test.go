@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -84,4 +85,40 @@ func TestAnOpenDoorOutlivesNoLockdownThatCouldNotBeRead(t *testing.T) {
 	}
 	w.expectStatus(rec, access.Revoked, access.LockedDown)
 	w.expectShut()
+}
+
+// A redeploy of the infrastructure takes all our rules away in a lockdown which
+// cannot be read: what is live then is not put back.
+func TestNothingIsPutBackWhileNobodyCanTellOfALockdown(t *testing.T) {
+	w := newWorld(t)
+	yes := true
+	w.store.Policies[0].Baseline = &yes
+	if err := w.enabler.Ensure(t.Context(), vm.Subscription()); err != nil {
+		t.Fatal(err)
+	}
+	w.deliver()
+	rec := w.submit(ask("1", alice, time.Hour))
+	w.deliver()
+	w.expectOpen(alice, 2)
+	w.lock("incident")
+	for _, id := range []access.ResourceID{onWeb, onNIC} {
+		w.azure.Edit(id, func(g *nsg.Group) { g.Rules = slices.DeleteFunc(g.Rules, rules.Owns) })
+	}
+	seeing, ports := w.reconciler, w.reconciler.ReconcilePorts
+	ports.Lockdowns = blind{w.store}
+	var err error
+	if w.reconciler, err = broker.NewReconciler(ports, rules); err != nil {
+		t.Fatal(err)
+	}
+	w.deliver()
+	w.expectOpen(alice, 0)
+	w.expectStatus(rec, access.Initiated, "")
+	w.reconciler = seeing
+	w.now = w.now.Add(time.Minute)
+	if err := w.sweeper.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.deliver()
+	w.expectStatus(rec, access.Revoked, access.LockedDown)
+	w.expectOpen(alice, 0)
 }
