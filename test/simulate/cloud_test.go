@@ -30,6 +30,7 @@ type life struct {
 
 type operation struct {
 	by     *actor
+	whole  bool                      // a write of the whole group, by what the record says
 	finish func(nsg.Group) nsg.Group // what it makes of the group as it then is
 	lands  bool                      // whether it has its effect, should it be superseded
 	done   chan struct{}
@@ -86,6 +87,7 @@ func scopeLocked() error {
 // write has a write accepted, or not, and waits until it is done.
 func (c cloud) write(ctx context.Context, name string, id access.ResourceID, rule string, check func() error, finish func(nsg.Group) nsg.Group) error {
 	a := ctx.Value(actorKey{}).(*actor)
+	a.byRules = a.byRules || name == "DeleteRule"
 	op, err := ask(c.s, ctx, theCloud, name, string(id)+rule, func() (*operation, error) {
 		l := c.life[id]
 		switch now := time.Now(); {
@@ -100,7 +102,7 @@ func (c cloud) write(ctx context.Context, name string, id access.ResourceID, rul
 		if l.under != nil && !c.s.chance(c.w.knobs.supersede) {
 			return nil, access.Errorf(access.Aborted, "operation_in_progress", "another operation is under way")
 		}
-		return c.begin(a, id, finish), nil
+		return c.begin(a, id, name == "Apply" && !a.byRules, finish), nil
 	})
 	if err != nil {
 		return err
@@ -114,14 +116,14 @@ func (c cloud) write(ctx context.Context, name string, id access.ResourceID, rul
 }
 
 // begin puts an operation under way on the group, in place of one that was.
-func (c cloud) begin(a *actor, id access.ResourceID, finish func(nsg.Group) nsg.Group) *operation {
+func (c cloud) begin(a *actor, id access.ResourceID, whole bool, finish func(nsg.Group) nsg.Group) *operation {
 	l := c.life[id]
 	if l.under != nil {
 		old := l.under
 		c.w.met["operations superseded"]++
 		c.settle(id, old, old.lands, access.Errorf(access.Aborted, "superseded", "another operation took its place: it may have landed"))
 	}
-	op := &operation{by: a, finish: finish, lands: c.s.chance(0.5), done: make(chan struct{})}
+	op := &operation{by: a, whole: whole, finish: finish, lands: c.s.chance(0.5), done: make(chan struct{})}
 	l.under = op
 	c.in.Edit(id, func(g *nsg.Group) { g.Updating = true })
 	var lost error
@@ -157,5 +159,8 @@ func (c cloud) settle(id access.ResourceID, op *operation, lands bool, err error
 			c.w.say("%s is written by #%d: %s", id.Name(), op.by.id, difference(before.Rules, after.Rules))
 		}
 		c.w.judge.written(op.by, id, before.Rules, after.Rules)
+		if op.whole {
+			c.w.judge.closed(op.by, id, before.Rules, after.Rules)
+		}
 	}
 }

@@ -107,6 +107,21 @@ func (j *judge) written(a *actor, id access.ResourceID, before, after []nsg.Rule
 	}
 }
 
+// closed holds a write that shuts doors against the record: the end of whatever
+// held one open was recorded before.
+func (j *judge) closed(a *actor, id access.ResourceID, before, after []nsg.Rule) {
+	still := openOf(after)
+	legs, _ := j.w.store.Legs(context.Background(), id)
+	legs = slices.DeleteFunc(legs, func(l access.Leg) bool {
+		return l.State != access.LegOpen || !l.EndTime.After(time.Now().Add(time.Minute))
+	})
+	for _, d := range openOf(before) {
+		if i := slices.IndexFunc(legs, func(l access.Leg) bool { return legMatch(l).of(d) }); i >= 0 && !slices.Contains(still, d) {
+			j.breach("#%d %s shut %s on %s, which %s holds open", a.id, a.name, d, id.Name(), legs[i].Key())
+		}
+	}
+}
+
 // mayNotOpen says why a write may not open the door, by what its writer had read
 // or could have read after that: it takes a leg that is to open, whose machine is
 // there and whom the policies allow; a rule that stood in another place; or that

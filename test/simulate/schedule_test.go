@@ -93,6 +93,7 @@ type actor struct {
 	calls    int               // that it has made
 	stall    stall             // where it stands still
 	faulted  bool              // something of it went wrong by the adversary's doing
+	byRules  bool              // it closes by what the rules say of themselves
 	cancel   context.CancelFunc
 	err      error
 	done     func(error)
