@@ -108,16 +108,21 @@ func (j *judge) written(a *actor, id access.ResourceID, before, after []nsg.Rule
 }
 
 // closed holds a write that shuts doors against the record: the end of whatever
-// held one open was recorded before.
+// its writer had read to be open was recorded before. (Of a leg that it had read
+// as one that is to open and could not confirm, the rule may go: others may have
+// found it open meanwhile, without a write that would have stopped this one.)
 func (j *judge) closed(a *actor, id access.ResourceID, before, after []nsg.Rule) {
 	still := openOf(after)
 	legs, _ := j.w.store.Legs(context.Background(), id)
-	legs = slices.DeleteFunc(legs, func(l access.Leg) bool {
-		return l.State != access.LegOpen || !l.EndTime.After(time.Now().Add(time.Minute))
-	})
+	open := func(l access.Leg) bool { return l.State == access.LegOpen && l.EndTime.After(time.Now().Add(time.Minute)) }
 	for _, d := range openOf(before) {
-		if i := slices.IndexFunc(legs, func(l access.Leg) bool { return legMatch(l).of(d) }); i >= 0 && !slices.Contains(still, d) {
-			j.breach("#%d %s shut %s on %s, which %s holds open", a.id, a.name, d, id.Name(), legs[i].Key())
+		if slices.Contains(still, d) {
+			continue
+		}
+		for _, l := range legs {
+			if open(l) && legMatch(l).of(d) && slices.ContainsFunc(a.seen[id].legs, func(s access.Leg) bool { return open(s) && s.Key() == l.Key() }) {
+				j.breach("#%d %s shut %s on %s, which %s holds open", a.id, a.name, d, id.Name(), l.Key())
+			}
 		}
 	}
 }
