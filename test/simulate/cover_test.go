@@ -114,7 +114,9 @@ func (j *judge) written(a *actor, id access.ResourceID, before, after []nsg.Rule
 func (j *judge) closed(a *actor, id access.ResourceID, before, after []nsg.Rule) {
 	still := openOf(after)
 	legs, _ := j.w.store.Legs(context.Background(), id)
-	open := func(l access.Leg) bool { return l.State == access.LegOpen && l.EndTime.After(time.Now().Add(time.Minute)) }
+	open := func(l access.Leg) bool {
+		return l.State == access.LegOpen && l.EndTime.After(time.Now().Add(time.Minute))
+	}
 	for _, d := range openOf(before) {
 		if slices.Contains(still, d) {
 			continue
