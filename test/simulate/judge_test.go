@@ -27,7 +27,6 @@ type judge struct {
 	// ended are the grants of which somebody was told that they are given back.
 	ended    map[string]bool
 	stale    bool      // something that all NSGs stand under has changed
-	told     []string  // the same, before the next step takes note of it
 	forgotAt time.Time // the last fail-over
 	// worst is the longest that a door stood open without cover, as it is counted.
 	worst time.Duration
@@ -209,10 +208,6 @@ func later(a, b time.Time) time.Time {
 
 // judge looks at every NSG after a step.
 func (j *judge) judge() {
-	for _, key := range j.told {
-		j.ended[key], j.stale = true, true
-	}
-	j.told = nil
 	j.count()
 	for _, id := range groups {
 		j.look(id)

@@ -56,11 +56,17 @@ func (w *world) portRequests() (out []access.PortRequest) {
 	return out
 }
 
-// byAPI makes a call of the API, and repeats it as a client does.
-func (w *world) byAPI(name string, tries int, run func(context.Context, *core) error) {
+// byAPI makes a call of the API, and repeats it as a client does. then runs once
+// the client was told that it is done.
+func (w *world) byAPI(name string, tries int, run func(context.Context, *core) error, then ...func()) {
 	w.start(name, "", run, func(a *actor, err error) {
 		if tries > 1 && (a.dead || access.CodeOf(err).Retryable() && err != nil) {
-			w.in(5*time.Second, func() { w.byAPI(name, tries-1, run) })
+			w.in(5*time.Second, func() { w.byAPI(name, tries-1, run, then...) })
+		}
+		for _, do := range then {
+			if err == nil && !a.dead {
+				do()
+			}
 		}
 	})
 }
@@ -139,22 +145,17 @@ func (w *world) giveBack(a asked) {
 	if w.chance(0.3) {
 		by = admin
 	}
+	var told access.Record
 	w.byAPI("giving back "+string(a.id), 4, func(ctx context.Context, c *core) error {
 		s, err := c.desk.Revoke(ctx, by, a.id, broker.GiveBack{Reason: "done"})
-		if err == nil {
-			w.judge.givenBack(s.Record)
-		}
+		told = s.Record
 		return err
+	}, func() {
+		for _, g := range told.Grants {
+			w.judge.ended[access.GrantKey(told.ID, g.Index)] = true
+		}
+		w.judge.stale = true
 	})
-}
-
-// givenBack notes that somebody was told so.
-func (j *judge) givenBack(rec access.Record) {
-	j.w.mu.Lock()
-	defer j.w.mu.Unlock()
-	for _, g := range rec.Grants {
-		j.told = append(j.told, access.GrantKey(rec.ID, g.Index))
-	}
 }
 
 func (w *world) changePolicy() {
@@ -220,9 +221,6 @@ func (w *world) liftLockdown() {
 		return err
 	})
 }
-
-// answered notes what somebody was told of a request.
-func (w *world) answered(_ context.Context, _ access.Record, _ error) {}
 
 // sweep and scan are the timers: each is one at a time.
 func (w *world) sweep() { w.timer("sweep", time.Minute, w.sweep, w.runSweep) }

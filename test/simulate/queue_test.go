@@ -189,8 +189,7 @@ var sender = access.Sender{Channel: access.ChannelQueue, Principal: "access-requ
 func (q *queue) decide(m *message) {
 	m.tries++
 	q.w.start("request "+m.request.ClientID, "", func(ctx context.Context, c *core) error {
-		rec, err := c.submitter.Submit(ctx, *m.request)
-		q.w.answered(ctx, rec, err)
+		_, err := c.submitter.Submit(ctx, *m.request)
 		if err == nil || access.CodeOf(err).Retryable() {
 			return err
 		}
