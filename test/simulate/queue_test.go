@@ -57,8 +57,8 @@ func (q *queue) Reject(ctx context.Context, r broker.Rejection) error {
 	return do(q.s, ctx, theQueue, "Reject", string(r.RequestID), func() error { return nil })
 }
 
-func (q *queue) Retry(ctx context.Context, messageID string, _ []byte, _ int, _ time.Time) error {
-	return do(q.s, ctx, theQueue, "Retry", messageID, func() error { return nil })
+func (q *queue) Retry(ctx context.Context, m broker.RequestMessage, _ time.Time) error {
+	return do(q.s, ctx, theQueue, "Retry", m.ID, func() error { return nil })
 }
 
 // send keeps a message, or so it says: the adversary may lose it, have it come

@@ -72,6 +72,8 @@ type core struct {
 	enabler    *broker.Enabler
 	viewer     *broker.Viewer
 	dead       *broker.DeadLetters
+	tickets    *broker.TicketDesk
+	publisher  *broker.Publisher
 	outbox     broker.Outbox
 }
 
@@ -85,14 +87,14 @@ func wire(s store, c cloud, q *queue, clock broker.Clock, token func() string) (
 	}
 	step(func() error {
 		k.submitter, err = broker.NewSubmitter(broker.SubmitPorts{
-			Policies: s, Requests: s, Files: s, Marks: s, Index: s, Starts: s, Events: s, Lockdowns: s, Ledger: s,
+			Policies: s, Requests: s, Files: s, Marks: s, Index: s, Starts: s, Events: s, Lockdowns: s, Tickets: s, Ledger: s,
 			Machines: c, Prompts: q, StartPrompts: q, Clock: clock, Token: token,
 		}, broker.SubmitSettings{ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute, SnapshotAge: 10 * time.Second, MaxLiveGrants: 20, MaxRequestsPerHour: 60})
 		return err
 	})
 	step(func() error {
 		k.reconciler, err = broker.NewReconciler(broker.ReconcilePorts{
-			Ledger: s, Legs: s, Files: s, Policies: s, Lockdowns: s, Baselines: s, Events: s, Machines: c, Groups: c, Prompts: q, Clock: clock, Token: token, Log: log,
+			Ledger: s, Legs: s, Files: s, Policies: s, Lockdowns: s, Tickets: s, Baselines: s, Events: s, Machines: c, Groups: c, Prompts: q, Clock: clock, Token: token, Log: log,
 		}, settings)
 		return err
 	})
@@ -106,23 +108,31 @@ func wire(s store, c cloud, q *queue, clock broker.Clock, token func() string) (
 		}, settings)
 		return err
 	})
+	step(func() error { k.viewer, err = broker.NewViewer(s, s, s, clock); return err })
+	step(func() error {
+		k.desk, err = broker.NewDesk(broker.DeskPorts{Submitter: k.submitter, Viewer: k.viewer, Legs: s, Events: s, History: s, Heads: s})
+		return err
+	})
+	step(func() error {
+		k.tickets, err = broker.NewTicketDesk(broker.TicketPorts{Tickets: s, Kept: s, Works: s, Prompts: q, Events: s, Desk: k.desk, Log: log})
+		return err
+	})
+	step(func() error {
+		k.publisher, err = broker.NewPublisher(broker.PublishPorts{Notices: s, Seals: s, Journal: s, Topic: q, Clock: clock, Log: log})
+		return err
+	})
 	step(func() error {
 		k.sweeper, err = broker.NewSweeper(broker.SweepPorts{
-			Heads: s, Pending: s, Prompts: q, Clock: clock, Log: log, Resume: k.submitter.Resume, Starts: s, Start: k.submitter.Start,
-			Lockdown: k.lockdown.Tell, Reconcile: k.reconciler.Reconcile,
+			Heads: s, Ledger: s, Pending: s, Prompts: q, Events: s, Clock: clock, Log: log, Resume: k.submitter.Resume, Starts: s, Start: k.submitter.Start,
+			Lockdown: k.lockdown.Tell, Reconcile: k.reconciler.Reconcile, Publish: k.publisher.PublishDue, Tickets: s, WorkTicket: k.tickets.Work,
 		})
 		return err
 	})
 	step(func() error {
 		k.scanner, err = broker.NewScanner(broker.ScanPorts{
-			Subscriptions: []string{subscription}, Lister: c, Groups: c, Heads: s, Ledger: s, Legs: s, Baselines: s, Machines: c, Prompts: q,
+			Subscriptions: []string{subscription}, Lister: c, Groups: c, Heads: s, Ledger: s, Legs: s, Baselines: s, Machines: c, Prompts: q, Events: s,
 			Clock: clock, Token: token, Log: log, Ensure: k.enabler.Ensure,
 		}, settings)
-		return err
-	})
-	step(func() error { k.viewer, err = broker.NewViewer(s, s, s, clock); return err })
-	step(func() error {
-		k.desk, err = broker.NewDesk(broker.DeskPorts{Submitter: k.submitter, Viewer: k.viewer, Legs: s, Events: s, History: s, Heads: s})
 		return err
 	})
 	step(func() error {

@@ -20,6 +20,7 @@ func (s *Store) Snapshot() (restore func()) {
 		s.heads, s.legs, s.rows, s.events = now.heads, now.legs, now.rows, now.events
 		s.starts, s.planned, s.revoked, s.extended = now.starts, now.planned, now.revoked, now.extended
 		s.index, s.lockdown = now.index, now.lockdown
+		s.tickets, s.told, s.works, s.sources, s.chains = now.tickets, now.told, now.works, now.sources, now.chains
 	}
 }
 
@@ -29,6 +30,8 @@ func (s *Store) copy() *Store {
 		heads: maps.Clone(s.heads), legs: tables(s.legs), rows: tables(s.rows), events: maps.Clone(s.events),
 		starts: maps.Clone(s.starts), planned: maps.Clone(s.planned), revoked: lists(s.revoked), extended: lists(s.extended),
 		index: tables(s.index), lockdown: s.lockdown,
+		tickets: maps.Clone(s.tickets), told: maps.Clone(s.told), works: maps.Clone(s.works), sources: maps.Clone(s.sources),
+		chains: chains{maps.Clone(s.chains.notices), lists(s.chains.seals), maps.Clone(s.chains.sent), maps.Clone(s.chains.journal)},
 	}
 }
 

@@ -1,0 +1,96 @@
+package simulate
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/audit"
+	"github.com/portcullis-access/portcullis/pkg/broker"
+)
+
+func (p store) Notice(ctx context.Context, subject string) (broker.Notice, error) {
+	return ask(p.s, ctx, theStore, "Notice", subject, func() (broker.Notice, error) { return p.in.Notice(ctx, subject) })
+}
+
+func (p store) Notices(ctx context.Context) ([]broker.Notice, error) {
+	return ask(p.s, ctx, theStore, "Notices", "", func() ([]broker.Notice, error) { return p.in.Notices(ctx) })
+}
+
+func (p store) MarkSeen(ctx context.Context, n broker.Notice) error {
+	return do(p.s, ctx, theStore, "MarkSeen", n.Subject, func() error { return p.in.MarkSeen(ctx, n) })
+}
+
+func (p store) DropNotice(ctx context.Context, n broker.Notice) error {
+	return do(p.s, ctx, theStore, "DropNotice", n.Subject, func() error { return p.in.DropNotice(ctx, n) })
+}
+
+func (p store) Outgoing(ctx context.Context, subject string) (broker.Outgoing, error) {
+	return ask(p.s, ctx, theStore, "Outgoing", subject, func() (broker.Outgoing, error) { return p.in.Outgoing(ctx, subject) })
+}
+
+func (p store) AddSeals(ctx context.Context, seals []audit.Seal) error {
+	return do(p.s, ctx, theStore, "AddSeals", fmt.Sprint(seals[0].Subject, " ", seals[0].Seq), func() error { return p.in.AddSeals(ctx, seals) })
+}
+
+func (p store) SaveSent(ctx context.Context, subject string, sent int, etag string) (string, error) {
+	return ask(p.s, ctx, theStore, "SaveSent", subject, func() (string, error) { return p.in.SaveSent(ctx, subject, sent, etag) })
+}
+
+func (p store) EnterJournal(ctx context.Context, entries []broker.JournalEntry) error {
+	return do(p.s, ctx, theStore, "EnterJournal", entries[0].Seal.Subject, func() error { return p.in.EnterJournal(ctx, entries) })
+}
+
+func (p store) Journal(ctx context.Context, q broker.JournalQuery) ([]broker.JournalEntry, string, error) {
+	v, err := ask(p.s, ctx, theStore, "Journal", q.After, func() (two[[]broker.JournalEntry, string], error) {
+		list, next, err := p.in.Journal(ctx, q)
+		return two[[]broker.JournalEntry, string]{list, next}, err
+	})
+	return v.a, v.b, err
+}
+
+func (p store) Ticket(ctx context.Context, id access.TicketID) (access.Ticket, error) {
+	return ask(p.s, ctx, theStore, "Ticket", fmt.Sprint(id), func() (access.Ticket, error) { return p.in.Ticket(ctx, id) })
+}
+
+func (p store) SaveTicket(ctx context.Context, t access.Ticket) error {
+	return do(p.s, ctx, theStore, "SaveTicket", fmt.Sprint(t.ID), func() error { return p.in.SaveTicket(ctx, t) })
+}
+
+func (p store) KeepTicketEvent(ctx context.Context, e access.TicketEvent) (access.TicketEvent, bool, error) {
+	v, err := ask(p.s, ctx, theStore, "KeepTicketEvent", e.ID, func() (two[access.TicketEvent, bool], error) {
+		stored, pending, err := p.in.KeepTicketEvent(ctx, e)
+		return two[access.TicketEvent, bool]{stored, pending}, err
+	})
+	return v.a, v.b, err
+}
+
+func (p store) TicketEvent(ctx context.Context, id string) (access.TicketEvent, error) {
+	return ask(p.s, ctx, theStore, "TicketEvent", id, func() (access.TicketEvent, error) { return p.in.TicketEvent(ctx, id) })
+}
+
+func (p store) TicketWork(ctx context.Context, id string) (broker.TicketWork, error) {
+	return ask(p.s, ctx, theStore, "TicketWork", id, func() (broker.TicketWork, error) { return p.in.TicketWork(ctx, id) })
+}
+
+func (p store) TakeTicketEvent(ctx context.Context, id string) error {
+	return do(p.s, ctx, theStore, "TakeTicketEvent", id, func() error { return p.in.TakeTicketEvent(ctx, id) })
+}
+
+func (p store) FinishTicketEvent(ctx context.Context, id string) error {
+	return do(p.s, ctx, theStore, "FinishTicketEvent", id, func() error { return p.in.FinishTicketEvent(ctx, id) })
+}
+
+func (p store) PendingTicketEvents(ctx context.Context, before time.Time) ([]access.TicketEvent, error) {
+	return ask(p.s, ctx, theStore, "PendingTicketEvents", "", func() ([]access.TicketEvent, error) { return p.in.PendingTicketEvents(ctx, before) })
+}
+
+// SendEvents sends to the topic, of which the simulation has no subscriber.
+func (q *queue) SendEvents(ctx context.Context, list []broker.SealedEvent) error {
+	return do(q.s, ctx, theQueue, "SendEvents", fmt.Sprint(list[0].Event.Subject, " ", list[0].Seq), func() error { return nil })
+}
+
+func (q *queue) PromptTicket(ctx context.Context, id string) error {
+	return do(q.s, ctx, theQueue, "PromptTicket", id, func() error { return nil })
+}
