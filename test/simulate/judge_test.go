@@ -308,6 +308,9 @@ func (j *judge) doors(id access.ResourceID) {
 			b.byScan = w.forgot || how == moved
 			w.bare[d] = b
 			j.w.say("  %s stands open on %s: %s", d, id.Name(), how)
+		case how == moved && b.why != string(moved):
+			// What else was against it is over, such as a lockdown.
+			w.bare[d] = &bare{since: now, byScan: true, why: string(moved)}
 		}
 	}
 }
