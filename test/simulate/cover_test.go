@@ -112,6 +112,9 @@ func (j *judge) written(a *actor, id access.ResourceID, before, after []nsg.Rule
 // as one that is to open and could not confirm, the rule may go: others may have
 // found it open meanwhile, without a write that would have stopped this one.)
 func (j *judge) closed(a *actor, id access.ResourceID, before, after []nsg.Rule) {
+	if j.on[id].forgot {
+		return // it was on record
+	}
 	still := openOf(after)
 	legs, _ := j.w.store.Legs(context.Background(), id)
 	open := func(l access.Leg) bool {

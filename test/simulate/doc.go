@@ -61,4 +61,36 @@
 //
 // A fail-over that loses an accepted request altogether is not held against the
 // broker: only that nothing of it stays open.
+//
+// # What it finds
+//
+// The core was broken on purpose, one way at a time. In how many of the first
+// seeds that was found, the first of them in brackets, where it was:
+//
+//	the end of a leg is not recorded before the write            227 of 300 (1)
+//	a lockdown is not asked about by Reconcile                    66 of 100 (1)
+//	Submit is finished before the legs are written               128 of 300 (1)
+//	Sweep closes nothing that is due                              66 of 300 (6)
+//	a repair opens what somebody removed                          12 of 60  (3)
+//	Sweep starts nothing                                          12 of 60  (3)
+//	Sweep finishes nothing                                         7 of 60  (4)
+//	the other legs of a grant that ended stay                      9 of 60  (7)
+//	Scan does not confirm targets                                 10 of 100 (3)
+//	a target is not confirmed before it opens                     10 of 100 (8)
+//	a write goes without the ETag that was read                   11 of 100 (20)
+//	policies are not asked again before the opening                2 of 100 (37)
+//	revocations are not asked about before the opening            13 of 300 (30)
+//	what is done is said to be all, though legs came meanwhile    17 of 300 (46)
+//	an ending closes before its mark, and not after it             1 of 300 (256)
+//
+// That a missing policy lifts a baseline is found by TestLosingAWholePart.
+//
+// The figures were taken while the simulation grew. Not found in 300 seeds: AsOf
+// left out (the clocks are askew by seconds, and 60 are allowed), the group not
+// read back (here a write that succeeds has landed), the other legs of a grant not
+// asked about before the opening, and nobody looking for a door that was opened
+// late (both too rare): these have tests of their own in pkg/broker. Nor were the
+// legs read before the group, nor ended legs that may open again, nor that a
+// residue is not looked for: what is asked again before every opening, and the
+// reading back, stand behind them, and no test tells them from the right order.
 package simulate

@@ -3,4 +3,4 @@
 package simulate
 
 // usualSeeds takes about 40 seconds of two processors.
-const usualSeeds = 2000
+const usualSeeds = 1500
