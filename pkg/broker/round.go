@@ -259,12 +259,18 @@ func (w *round) recordClosing(ctx context.Context, legs []access.Leg, plan nsg.P
 	if err != nil {
 		return nil, err
 	}
-	return adoptETags(legs, fresh), nil
+	return adoptETags(legs, changed, fresh), nil
 }
 
-func adoptETags(legs, fresh []access.Leg) []access.Leg {
-	now := byKey(fresh)
+// adoptETags gives the legs that were changed their new versions. Of all others
+// the one that was read stays: what somebody else has changed meanwhile, such as
+// by recording its end, must not be written over.
+func adoptETags(legs, changed, fresh []access.Leg) []access.Leg {
+	ours, now := byKey(changed), byKey(fresh)
 	for i, l := range legs {
+		if _, ok := ours[l.Key()]; !ok {
+			continue
+		}
 		if f, ok := now[l.Key()]; ok {
 			legs[i].ETag = f.ETag
 		}

@@ -122,3 +122,47 @@ func TestNothingIsPutBackWhileNobodyCanTellOfALockdown(t *testing.T) {
 	w.expectStatus(rec, access.Revoked, access.LockedDown)
 	w.expectOpen(alice, 0)
 }
+
+// outpaced lets others go on before it changes legs for the first time.
+type outpaced struct {
+	broker.LegWriter
+	meanwhile func()
+}
+
+func (l *outpaced) UpdateLegs(ctx context.Context, id access.ResourceID, legs []access.Leg) error {
+	if do := l.meanwhile; do != nil {
+		l.meanwhile = nil
+		do()
+	}
+	return l.LegWriter.UpdateLegs(ctx, id, legs)
+}
+
+// While a reconcile records the end of one grant, another that it is about to
+// open is given back: that is not written over.
+func TestARevocationBesideTheEndOfAnotherGrantIsNotWrittenOver(t *testing.T) {
+	w := newWorld(t)
+	w.submit(ask("1", alice, 10*time.Minute))
+	w.deliver()
+	w.now = w.now.Add(10 * time.Minute)
+	rec := w.request(anna, wants("2", bob, time.Hour))
+	ports := w.reconciler.ReconcilePorts
+	ports.Legs = &outpaced{w.store, func() {
+		if _, err := w.desk.Revoke(context.Background(), anna, rec.ID, broker.GiveBack{}); err != nil {
+			t.Fatal(err)
+		}
+	}}
+	slow, err := broker.NewReconciler(ports, rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := slow.Reconcile(t.Context(), onWeb, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if open := w.open(bob); slices.Contains(open, onWeb) {
+		t.Errorf("it is left open by %v", open)
+	}
+	w.deliver()
+	w.expectOpen(bob, 0)
+	w.expectStatus(rec, access.Revoked, access.UserRequested)
+	w.expectShut()
+}
