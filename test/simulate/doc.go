@@ -59,8 +59,8 @@
 // ours that the customer has widened, and what a fail-over has made the record
 // forget.
 //
-// A fail-over that loses an accepted request altogether is not held against the
-// broker: only that nothing of it stays open.
+// A fail-over that loses an accepted request altogether, or what became of its
+// legs, is not held against the broker: only that nothing of it stays open.
 //
 // # What it finds
 //
