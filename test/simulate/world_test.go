@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/accessjson"
 	"github.com/portcullis-access/portcullis/pkg/broker"
 	"github.com/portcullis-access/portcullis/pkg/broker/brokertest"
 	"github.com/portcullis-access/portcullis/pkg/nsg"
@@ -138,6 +139,7 @@ func wire(s store, c cloud, q *queue, clock broker.Clock, token func() string) (
 	step(func() error {
 		k.policies, err = broker.NewPolicyDesk(broker.PolicyPorts{
 			Policies: s, Grants: k.desk, Events: s, Clock: clock, Token: token, Baselines: k.enabler.Plan, Ensure: k.enabler.Ensure,
+			Document: accessjson.EncodePolicy,
 		})
 		return err
 	})
