@@ -34,6 +34,11 @@ func (s *Submitter) Start(ctx context.Context, id access.RequestID, enqueued tim
 		return err
 	}
 	f, err := s.Files.File(ctx, id)
+	if access.CodeOf(err) == access.NotFound {
+		// The record is written before the note: it was lost, and there is nothing to
+		// start. Should the decision be pending yet, who finishes it notes it again.
+		return s.Starts.Unschedule(ctx, id)
+	}
 	if err != nil {
 		return err
 	}

@@ -41,3 +41,19 @@ func TestAStartThatIsTakenUpTooLateIsNotInitiatingForEver(t *testing.T) {
 		}
 	}
 }
+
+// A store that has lost the record and kept the note of its start does not keep
+// Sweep failing for ever.
+func TestAStartWhoseRecordIsLostIsForgotten(t *testing.T) {
+	w := newWorld(t)
+	id := access.NewRequestID(anna.Sender(), "lost")
+	if err := w.store.Schedule(t.Context(), id, w.now); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.sweeper.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if there, err := w.store.Scheduled(t.Context(), id); there || err != nil {
+		t.Errorf("%t, %v", there, err)
+	}
+}
