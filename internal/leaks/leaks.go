@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // minSecret is how long a text must be to be looked for; shorter ones are found
@@ -77,3 +78,26 @@ func OfSettings(settings map[string]string) map[string]string {
 	}
 	return out
 }
+
+// Log keeps what programs write to it, from any number of them at once.
+type Log struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write never fails.
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// Bytes gives a copy of all that was written so far.
+func (l *Log) Bytes() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Clone(l.b.Bytes())
+}
+
+// String gives all that was written so far.
+func (l *Log) String() string { return string(l.Bytes()) }

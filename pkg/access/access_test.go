@@ -26,7 +26,7 @@ func TestResourceIDsHaveOneForm(t *testing.T) {
 	for _, bad := range []string{
 		"", "/", "web-1", sub, sub + vm, sub + vm + "a/", sub + vm + "..", sub + vm + "a%2fb", sub + vm + "a?x=1", sub + "/" + vm + "a",
 		sub + vm + "a/extensions/e", "/subscriptions/x" + vm + "a", sub + strings.Replace(vm, "virtualMachines", "disks", 1) + "a",
-		sub + vm + "a b", sub + vm + "a\x00", sub + vm + strings.Repeat("a", 2000), sub + "/resourceGroups/../providers/Microsoft.Compute/virtualMachines/a",
+		sub + vm + "a b", sub + vm + "a\x00", sub + vm + "a.", sub + vm + "\u212a", strings.Replace(sub+vm, "Microsoft", "M\u0130crosoft", 1) + "a", sub + vm + strings.Repeat("a", 2000), sub + "/resourceGroups/../providers/Microsoft.Compute/virtualMachines/a",
 	} {
 		if id, err := access.ParseVM(bad); err == nil {
 			t.Errorf("%q passed as %s", bad, id)

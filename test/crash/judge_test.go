@@ -283,7 +283,9 @@ func (j *judge) fate(a *asking) string {
 		j.t.Errorf("%s was taken and is forgotten", a.id)
 		return "forgotten"
 	case status == http.StatusNotFound:
-		return "never taken"
+		// It was asked for again and again, long after the trouble.
+		j.t.Errorf("%s was never answered: %s", a.id, a.trouble)
+		return "never answered"
 	case status != http.StatusOK:
 		j.t.Errorf("%s: %d", a.id, status)
 		return "unreadable"

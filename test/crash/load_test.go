@@ -65,6 +65,8 @@ type asking struct {
 	view   accessjson.RequestView
 	sent   bool // on the queue, for sure
 	more   accessjson.RequestView
+	// trouble is what kept it from an answer.
+	trouble string
 }
 
 // askings are drawn by the seed alone, whatever befalls them.
@@ -132,12 +134,14 @@ func (w *world) post(ctx context.Context, sender *azservicebus.Sender, a *asking
 		return
 	}
 	for ctx.Err() == nil {
-		if err := sender.SendMessage(ctx, &azservicebus.Message{MessageID: &a.id, Body: data}, nil); err == nil {
+		err := sender.SendMessage(ctx, &azservicebus.Message{MessageID: &a.id, Body: data}, nil)
+		if err == nil {
 			a.mu.Lock()
 			a.sent = true
 			a.mu.Unlock()
 			return
 		}
+		a.trouble = err.Error()
 		time.Sleep(100 * time.Millisecond)
 	}
 }

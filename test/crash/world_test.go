@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -35,7 +34,7 @@ type world struct {
 	random *rand.Rand
 
 	stack   *localazure.Stack
-	log     syncBuffer
+	log     leaks.Log
 	store   *tables.Store
 	bus     *azservicebus.Client
 	secrets map[string]string
@@ -43,24 +42,6 @@ type world struct {
 
 	struck        map[string]int
 	kills, deaths int
-}
-
-// syncBuffer is a bytes.Buffer that many write to.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) Bytes() []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return bytes.Clone(s.b.Bytes())
 }
 
 func (w *world) read(name string) []byte {
