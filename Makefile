@@ -6,7 +6,7 @@ APP      := dist/app
 CC_FOUND := $(shell command -v gcc || command -v clang)
 RACE     := $(if $(CC_FOUND),-race)
 
-.PHONY: all build stage package package-check demo run bench test simulate conformance vet lint image clean
+.PHONY: all build stage package package-check demo run bench test simulate fuzz crash conformance vet lint image clean
 
 all: build stage
 
@@ -67,6 +67,23 @@ conformance: stage
 	$(GO) run ./test/conformance/javascript
 	$(GO) run ./test/conformance/azservicebus
 	PORTCULLIS_TEST_CLIENTS=1 $(GO) test -count=1 -v -run 'Clients' ./test/e2e
+
+# Every fuzz target in turn, for TIME each: of what parses the outside, and of
+# the stand-ins' parsers. What a target finds is kept in its testdata/fuzz.
+TIME     ?= 30s
+fuzz:
+	@set -e; for package in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	    echo "$$package $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(TIME) -fuzzminimizetime 100x $$package; \
+	  done; \
+	done
+
+# Rounds of real crashes on the local stack, each with a seed of its own; SEED
+# plays one again.
+ROUNDS   ?= 10
+crash:
+	ROUNDS=$(ROUNDS) SEED=$(SEED) $(GO) test -count=1 -timeout 0 -v ./test/crash
 
 vet:
 	@test -z "$(gofmt -l build cmd docs handlers internal pkg test)" || { gofmt -l build cmd docs handlers internal pkg test; echo "gofmt would change the files above"; exit 1; }

@@ -1,7 +1,10 @@
 package access_test
 
 import (
+	"errors"
 	"net/netip"
+	"path"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +29,7 @@ func TestResourceIDsHaveOneForm(t *testing.T) {
 	for _, bad := range []string{
 		"", "/", "web-1", sub, sub + vm, sub + vm + "a/", sub + vm + "..", sub + vm + "a%2fb", sub + vm + "a?x=1", sub + "/" + vm + "a",
 		sub + vm + "a/extensions/e", "/subscriptions/x" + vm + "a", sub + strings.Replace(vm, "virtualMachines", "disks", 1) + "a",
-		sub + vm + "a b", sub + vm + "a\x00", sub + vm + strings.Repeat("a", 2000), sub + "/resourceGroups/../providers/Microsoft.Compute/virtualMachines/a",
+		sub + vm + "a b", sub + vm + "a\x00", sub + vm + "a.", sub + vm + "\u212a", strings.Replace(sub+vm, "Microsoft", "M\u0130crosoft", 1) + "a", sub + vm + strings.Repeat("a", 2000), sub + "/resourceGroups/../providers/Microsoft.Compute/virtualMachines/a",
 	} {
 		if id, err := access.ParseVM(bad); err == nil {
 			t.Errorf("%q passed as %s", bad, id)
@@ -135,12 +138,19 @@ func FuzzParse(f *testing.F) {
 			if again, err := access.ParseResourceID(string(id)); err != nil || again != id {
 				t.Errorf("%q: %q is not canonical: %q, %v", s, id, again, err)
 			}
-			if strings.ContainsAny(string(id), "%?#\\\"'\x00") || strings.Contains(string(id), "//") {
+			if strings.ContainsAny(string(id), "%?#\\\"'\x00") || path.Clean(string(id)) != string(id) || strings.Contains(string(id)+"/", "./") {
 				t.Errorf("%q passed", id)
 			}
+			// Nothing of ASCII comes from anything else.
+			if len(id) != len(s) && strings.ToLower(s) != string(id) || ascii(s) != ascii(string(id)) {
+				t.Errorf("%q became %q", s, id)
+			}
 		}
-		if p, err := access.ParseSource(s); err == nil && (p.Bits() == 0 || p != p.Masked() || p.Addr().Is4In6()) {
+		if p, err := access.ParseSource(s); err == nil && (p.Bits() == 0 || p != p.Masked() || p.Addr().Is4In6() || !says(s, p)) {
 			t.Errorf("%q passed as %s", s, p)
+		}
+		if all, err := access.ParsePolicySource(s); err == nil && s != access.AnySource && (len(all) != 1 || all[0].Addr().Is4In6() || !says(s, all[0])) {
+			t.Errorf("%q passed as %s", s, all)
 		}
 		if d, err := access.ParseDuration(s); err == nil {
 			if again, err := access.ParseDuration(access.FormatDuration(d)); err != nil || again != d {
@@ -163,4 +173,27 @@ func TestNamesAreBoundedInCharacters(t *testing.T) {
 			t.Errorf("%s: %v", id, err)
 		}
 	}
+}
+
+// ascii counts the characters of ASCII.
+func ascii(s string) (n int) {
+	for _, r := range s {
+		if r < 0x80 {
+			n++
+		}
+	}
+	return n
+}
+
+// says whether a text says exactly the prefix: the address in it, and its length
+// or that of a single address.
+func says(text string, p netip.Prefix) bool {
+	address, bits, isRange := strings.Cut(text, "/")
+	a, err := netip.ParseAddr(address)
+	want := a.BitLen()
+	if isRange {
+		n, e := strconv.Atoi(bits)
+		want, err = n, errors.Join(err, e)
+	}
+	return err == nil && a == p.Addr() && want == p.Bits()
 }

@@ -3,6 +3,7 @@ package access
 import (
 	"regexp"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -64,6 +65,9 @@ func ParseResourceID(s string) (ResourceID, error) {
 	if !strings.HasPrefix(s, "/") {
 		return bad("it must begin with /subscriptions/")
 	}
+	if strings.ContainsFunc(s, disguised) {
+		return bad("it has a character that only looks like a letter of ASCII in lower case")
+	}
 	seg := strings.Split(strings.ToLower(s[1:]), "/")
 	if len(seg) < 2 || seg[0] != "subscriptions" || !subscriptionPattern.MatchString(seg[1]) {
 		return bad("it must begin with /subscriptions/ and the subscription's GUID")
@@ -81,13 +85,18 @@ func ParseResourceID(s string) (ResourceID, error) {
 			return bad("its namespace has characters that no namespace has")
 		}
 		for i := 6; i < len(seg); i += 2 {
-			if !typePattern.MatchString(seg[i]) || !named(seg[i+1], namePattern, maxName) || strings.Trim(seg[i+1], ".") == "" {
-				return bad("a type or a name in it is empty or has characters that none may have")
+			if !typePattern.MatchString(seg[i]) || !named(seg[i+1], namePattern, maxName) || strings.HasSuffix(seg[i+1], ".") {
+				return bad("a type or a name in it is empty, ends with a dot or has characters that none may have")
 			}
 		}
 	}
 	return ResourceID("/" + strings.Join(seg, "/")), nil
 }
+
+// disguised says whether a character becomes one of ASCII in lower case and is
+// none: the Kelvin sign is a k to some readers, the dotted I an i, and neither
+// to Resource Manager, which compares ordinally.
+func disguised(r rune) bool { return r >= utf8.RuneSelf && unicode.ToLower(r) < utf8.RuneSelf }
 
 // ParseVM reads the id of a virtual machine and of nothing else.
 func ParseVM(s string) (ResourceID, error) {

@@ -66,6 +66,7 @@ func (s *Scanner) Scan(ctx context.Context) error {
 		known[h.NSG], before[h.NSG] = true, h
 	}
 	err := ledgerErr
+	lost := 0
 	for _, sub := range s.Subscriptions {
 		if e := s.Ensure(ctx, sub); e != nil {
 			err = errors.Join(err, fmt.Errorf("baselines of subscription %s: %w", sub, e))
@@ -80,11 +81,12 @@ func (s *Scanner) Scan(ctx context.Context) error {
 				continue
 			}
 			delete(known, g.ID)
-			if e := s.group(ctx, g, before[g.ID]); e != nil {
+			if e := s.group(ctx, g, before[g.ID], &lost); e != nil {
 				err = errors.Join(err, fmt.Errorf("scanning %s: %w", g.ID, e))
 			}
 		}
 	}
+	s.alarmOfBulk(ctx, lost)
 	// What is left is on record and was not listed: gone, or out of our sight.
 	for _, id := range slices.Sorted(maps.Keys(known)) {
 		if e := s.unlisted(ctx, id); e != nil {
@@ -94,8 +96,9 @@ func (s *Scanner) Scan(ctx context.Context) error {
 	return err
 }
 
-// group looks at one NSG. before is its head as it was before the NSG was read.
-func (s *Scanner) group(ctx context.Context, g nsg.Group, before Head) error {
+// group looks at one NSG. before is its head as it was before the NSG was read. It
+// adds to lost the rules that no leg accounts for.
+func (s *Scanner) group(ctx context.Context, g nsg.Group, before Head, lost *int) error {
 	now := s.Clock().UTC()
 	legs, rows, err := s.Baselines.Partition(ctx, g.ID)
 	if err != nil {
@@ -113,6 +116,7 @@ func (s *Scanner) group(ctx context.Context, g nsg.Group, before Head) error {
 		return nil
 	}
 	s.Log.WarnContext(ctx, "drift", "nsg", g.ID, "change", len(plan.Put), "remove", plan.Remove, "orphans", len(plan.Orphans))
+	*lost += s.unaccounted(plan, now)
 	after, unread := s.Ledger.Head(ctx, g.ID)
 	if err := s.ask(ctx, g.ID, now); err != nil {
 		return err

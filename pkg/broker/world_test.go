@@ -34,7 +34,7 @@ var rules = nsg.Settings{Installation: "test", Band: nsg.Band{Low: 100, High: 99
 
 // world is the use cases over in-memory ports.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	now    time.Time
 	faults *brokertest.Faults
 	store  *brokertest.Store
@@ -55,7 +55,7 @@ type world struct {
 	customers  map[access.ResourceID][]nsg.Rule
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	f := &brokertest.Faults{}
 	w := &world{

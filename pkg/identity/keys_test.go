@@ -38,7 +38,7 @@ func (p *publisher) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: p.status, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(p.body)), Request: r}, nil
 }
 
-func (p *publisher) publish(t *testing.T, keys map[string]*rsa.PrivateKey) {
+func (p *publisher) publish(t testing.TB, keys map[string]*rsa.PrivateKey) {
 	t.Helper()
 	var set jose.JSONWebKeySet
 	for id, k := range keys {

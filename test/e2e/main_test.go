@@ -22,6 +22,8 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/portcullis-access/portcullis/internal/connect"
+	"github.com/portcullis-access/portcullis/internal/leaks"
+	"github.com/portcullis-access/portcullis/internal/staged"
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/azure/tables"
 	"github.com/portcullis-access/portcullis/pkg/config"
@@ -37,32 +39,16 @@ type world struct {
 	store *tables.Store
 	bus   *azservicebus.Client
 	posts *azservicebus.Sender
-	alice string // a token
-	log   *said  // what the handler and its host said
+	alice string     // a token
+	log   *leaks.Log // what the handler and its host said
 
 	mu       sync.Mutex
 	rejected map[string][]rejection // by message id
+	// secrets are what no log may hold, by what each is called.
+	secrets map[string]string
 }
 
 var w *world
-
-// said is what was written so far, safe for concurrent use.
-type said struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *said) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *said) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 func TestMain(m *testing.M) {
 	code, err := run(m)
@@ -81,44 +67,29 @@ func run(m *testing.M) (code int, err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	log := &said{}
-	w = &world{dir: dir, rejected: map[string][]rejection{}, log: log}
-	if err := w.stage(); err != nil {
+	log := &leaks.Log{}
+	w = &world{dir: dir, rejected: map[string][]rejection{}, secrets: map[string]string{}, log: log}
+	if err := staged.Build(root, dir); err != nil {
 		return 1, err
 	}
 	if err := w.start(ctx, log); err != nil {
 		return 1, err
 	}
 	defer func() {
+		// Once the stack is closed, nobody writes to the log any more.
 		if err = errors.Join(err, w.stack.Close()); code != 0 || err != nil {
-			fmt.Fprintf(os.Stderr, "the handler and its host said:\n%s", log.String())
+			fmt.Fprintf(os.Stderr, "the handler and its host said:\n%s", log.Bytes())
+			return
+		}
+		maps.Copy(w.secrets, leaks.OfSettings(w.stack.Env()))
+		for _, found := range leaks.Find(log.Bytes(), w.secrets) {
+			err = errors.Join(err, fmt.Errorf("the log of the handler and its host holds %s", found))
 		}
 	}()
 	if err := w.connect(ctx); err != nil {
 		return 1, err
 	}
 	return m.Run(), nil
-}
-
-// stage builds the programs and stages the function app as make stage does.
-func (w *world) stage() error {
-	build := exec.Command("go", "build", "-trimpath", "-o", w.dir+string(filepath.Separator), "./cmd/...")
-	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s", err, out)
-	}
-	app := filepath.Join(w.dir, "app")
-	if err := os.CopyFS(app, os.DirFS(filepath.Join(root, "functions"))); err != nil {
-		return err
-	}
-	host, err := os.ReadFile(filepath.Join(root, "host.json"))
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(app, "host.json"), host, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(filepath.Join(w.dir, "handler"), filepath.Join(app, "handler"))
 }
 
 func (w *world) start(ctx context.Context, log io.Writer) error {
@@ -131,8 +102,8 @@ func (w *world) start(ctx context.Context, log io.Writer) error {
 		return err
 	}
 	w.stack, err = localazure.Start(ctx, localazure.Config{
-		Dir: filepath.Join(w.dir, "local"), AppRoot: filepath.Join(w.dir, "app"), Topology: topology, Entities: entities,
-		Settings: settings, OperationLatency: 50 * time.Millisecond, Stdout: log, Logger: slog.New(slog.DiscardHandler),
+		Dir: filepath.Join(w.dir, "local"), AppRoot: staged.App(w.dir), Topology: topology, Entities: entities,
+		Settings: settings, OperationLatency: 50 * time.Millisecond, Stdout: log, Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	return err
 }
@@ -200,7 +171,16 @@ func (w *world) token(ctx context.Context, as string, args ...string) (string, e
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, said)
 	}
-	return string(bytes.TrimSpace([]byte(out))), nil
+	token := string(bytes.TrimSpace([]byte(out)))
+	w.keepSecret("a token of "+as, token)
+	return token, nil
+}
+
+// keepSecret has the logs searched for a secret, once all tests are done.
+func (w *world) keepSecret(name, secret string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.secrets[fmt.Sprintf("%s (%d)", name, len(w.secrets))] = secret
 }
 
 // rejection is a message on access-rejected.

@@ -94,6 +94,15 @@ func TestPayloadRefusals(t *testing.T) {
 }
 
 // TestOrdinal compares with the definition: the order of UTF-16 code units.
+// Two texts are equal only if they are the same, whatever bytes they hold.
+func TestOrdinalTellsApartWhatIsNoText(t *testing.T) {
+	for _, c := range [][2]string{{"p", "p\xa7\xf0I"}, {"\xff", "\xfe"}, {"a\x80", "a\x81"}, {"\xff", "\ufffd"}} {
+		if a, b := edm.Ordinal(c[0], c[1]), edm.Ordinal(c[1], c[0]); a == 0 || a != -b {
+			t.Errorf("%q and %q: %d and %d", c[0], c[1], a, b)
+		}
+	}
+}
+
 func TestOrdinal(t *testing.T) {
 	words := []string{"", "a", "aa", "b", "B", "é", "e\u0301", "\uD7FF", "\uE000", "\uFFFD", "\U00010000", "\U0010FFFF", "a\U00010000", "a\uFFFD", "a\u00e9", "a\u00e8", "\U00010000x", "\U00010001"}
 	for _, a := range words {

@@ -183,7 +183,8 @@ func Ordinal(a, b string) int {
 	}
 	ra, rb := firstRune(a[i:]), firstRune(b[i:])
 	if (ra > 0xFFFF) == (rb > 0xFFFF) {
-		return cmp.Compare(ra, rb)
+		// What is no UTF-8 can have the same rune in another form; the texts differ.
+		return cmp.Or(cmp.Compare(ra, rb), strings.Compare(a, b))
 	}
 	if ra > 0xFFFF {
 		ra = 0xD800 // any lead surrogate: above U+D7FF, below U+E000
