@@ -29,6 +29,7 @@ type ScanPorts struct {
 	Clock         Clock
 	Token         func() string
 	Log           *slog.Logger
+	Meter         Meter
 	// Ensure brings a subscription's baselines up to date: an Enabler's Ensure.
 	Ensure func(ctx context.Context, subscription string) error
 }
@@ -45,9 +46,10 @@ type Scanner struct {
 // NewScanner makes a Scanner; every port and at least one subscription are required.
 func NewScanner(p ScanPorts, rules nsg.Settings) (*Scanner, error) {
 	if len(p.Subscriptions) == 0 || p.Lister == nil || p.Groups == nil || p.Heads == nil || p.Ledger == nil || p.Legs == nil || p.Baselines == nil || p.Ensure == nil ||
-		p.Machines == nil || p.Prompts == nil || p.Events == nil || p.Clock == nil || p.Token == nil || p.Log == nil {
+		p.Machines == nil || p.Prompts == nil || p.Events == nil || p.Clock == nil || p.Token == nil || p.Log == nil || p.Meter == nil {
 		return nil, errors.New("broker: a port of the scanner is missing")
 	}
+	p.Groups = meteredGroups{p.Groups, p.Meter}
 	closer, err := NewCloser(p.Groups, rules)
 	if err != nil {
 		return nil, err
@@ -66,6 +68,7 @@ func (s *Scanner) Scan(ctx context.Context) error {
 		known[h.NSG], before[h.NSG] = true, h
 	}
 	err := ledgerErr
+	var drifted []access.ResourceID
 	for _, sub := range s.Subscriptions {
 		if e := s.Ensure(ctx, sub); e != nil {
 			err = errors.Join(err, fmt.Errorf("baselines of subscription %s: %w", sub, e))
@@ -80,7 +83,11 @@ func (s *Scanner) Scan(ctx context.Context) error {
 				continue
 			}
 			delete(known, g.ID)
-			if e := s.group(ctx, g, before[g.ID]); e != nil {
+			drift, e := s.group(ctx, g, before[g.ID])
+			if drift {
+				drifted = append(drifted, g.ID)
+			}
+			if e != nil {
 				err = errors.Join(err, fmt.Errorf("scanning %s: %w", g.ID, e))
 			}
 		}
@@ -91,11 +98,18 @@ func (s *Scanner) Scan(ctx context.Context) error {
 			err = errors.Join(err, fmt.Errorf("scanning %s: %w", id, e))
 		}
 	}
+	if len(drifted) > 0 {
+		s.Log.WarnContext(ctx, "ALARM rules of ours were changed by others", "alarm", "drift", "nsgs", len(drifted), "nsg", drifted[0])
+	}
+	if err == nil {
+		s.Meter.Measure(ctx, MetricHeartbeat, 1, "scan")
+	}
 	return err
 }
 
-// group looks at one NSG. before is its head as it was before the NSG was read.
-func (s *Scanner) group(ctx context.Context, g nsg.Group, before Head) error {
+// group looks at one NSG, and says whether others changed it. before is its head
+// as it was before the NSG was read.
+func (s *Scanner) group(ctx context.Context, g nsg.Group, before Head) (drift bool, _ error) {
 	now := s.Clock().UTC()
 	legs, rows, err := s.Baselines.Partition(ctx, g.ID)
 	if err != nil {
@@ -103,25 +117,27 @@ func (s *Scanner) group(ctx context.Context, g nsg.Group, before Head) error {
 		if len(closed) > 0 {
 			s.Log.WarnContext(ctx, "closed by the rules' own descriptions, as the ledger cannot be read", "nsg", g.ID, "rules", closed)
 		}
-		return errors.Join(err, e)
+		return false, errors.Join(err, e)
 	}
 	if err := s.targets(ctx, g.ID, legs, now); err != nil {
-		return err
+		return false, err
 	}
 	plan := s.rules.Plan(g, legs, now, rows...)
 	if plan.Empty() && len(plan.Closing) == 0 {
-		return nil
+		return false, nil
 	}
 	s.Log.WarnContext(ctx, "drift", "nsg", g.ID, "change", len(plan.Put), "remove", plan.Remove, "orphans", len(plan.Orphans))
 	after, unread := s.Ledger.Head(ctx, g.ID)
 	if err := s.ask(ctx, g.ID, now); err != nil {
-		return err
+		return false, err
 	}
 	// Nothing was under way when the NSG was listed, and nothing was asked for since.
 	if unread != nil || len(plan.Opening) > 0 || after.Wanted != before.Wanted || !settled(before, now) {
-		return nil
+		return false, nil
 	}
-	return s.Events.Append(ctx, []access.Event{driftEvent(g.ID, plan, now)})
+	// What is missing or left over is counted by the reconcile that was asked for.
+	s.Meter.Measure(ctx, MetricDrift, float64(len(plan.Put)), "put")
+	return true, s.Events.Append(ctx, []access.Event{driftEvent(g.ID, plan, now)})
 }
 
 // settled says whether nothing was to be done on the NSG: what differs then is

@@ -148,7 +148,7 @@ func (w *world) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if w.store, err = connect.Tables(cfg.Tables); err != nil {
+	if w.store, err = connect.Tables(cfg.Tables, connect.Watch{}); err != nil {
 		return err
 	}
 	for _, file := range []string{filepath.Join(root, "docs/examples/policy.json"), "testdata/nobody-asserts.yaml"} {
