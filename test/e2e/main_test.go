@@ -188,9 +188,13 @@ func (w *world) tool(ctx context.Context, name string, env map[string]string, ar
 }
 
 func (w *world) token(ctx context.Context, as string, args ...string) (string, error) {
+	return w.tokenOf(ctx, w.stack, as, args...)
+}
+
+func (w *world) tokenOf(ctx context.Context, stack *localazure.Stack, as string, args ...string) (string, error) {
 	file := filepath.Join(w.dir, "env")
 	var b bytes.Buffer
-	for k, v := range w.stack.Env() {
+	for k, v := range stack.Env() {
 		fmt.Fprintf(&b, "%s='%s'\n", k, v)
 	}
 	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
