@@ -32,6 +32,7 @@ type APIParts struct {
 	Lockdowns  Lockdowns
 	Audits     Audits
 	Identities Identities
+	Refusals   *Refusals
 	Log        *slog.Logger
 }
 
@@ -46,7 +47,7 @@ type AccessAPI struct {
 
 // NewAccessAPI makes the API.
 func NewAccessAPI(p APIParts) (*AccessAPI, error) {
-	if p.Desk == nil || p.Changes == nil || p.Machines == nil || p.Policies == nil || p.Sources == nil || p.Lockdowns == nil || p.Audits == nil || p.Identities == nil || p.Log == nil {
+	if p.Desk == nil || p.Changes == nil || p.Machines == nil || p.Policies == nil || p.Sources == nil || p.Lockdowns == nil || p.Audits == nil || p.Identities == nil || p.Refusals == nil || p.Log == nil {
 		return nil, errors.New("handlers: the access API lacks a part")
 	}
 	return newAPI(p)

@@ -42,7 +42,7 @@ func (a *audits) Chain(_ context.Context, _ access.Caller, subject, token string
 func (a *audits) get(t *testing.T, path string) *httptest.ResponseRecorder {
 	t.Helper()
 	f := &fake{caller: bob}
-	api, err := handlers.NewAccessAPI(handlers.APIParts{Desk: deskFake{f}, Changes: deskFake{f}, Machines: nomachines{}, Policies: nopolicies{}, Sources: nosources{}, Lockdowns: nolockdowns{}, Audits: a, Identities: f, Log: slog.New(slog.DiscardHandler)})
+	api, err := handlers.NewAccessAPI(handlers.APIParts{Desk: deskFake{f}, Changes: deskFake{f}, Machines: nomachines{}, Policies: nopolicies{}, Sources: nosources{}, Lockdowns: nolockdowns{}, Audits: a, Identities: f, Refusals: refusals(t), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

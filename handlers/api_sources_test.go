@@ -53,7 +53,7 @@ func (d *sourceDesk) call(t *testing.T, method, path, body string, headers ...st
 	t.Helper()
 	f := &fake{caller: access.Caller{ObjectID: "o", TenantID: "t", Name: "admin@contoso.com"}}
 	api, err := handlers.NewAccessAPI(handlers.APIParts{
-		Desk: deskFake{f}, Changes: deskFake{f}, Machines: nomachines{}, Policies: nopolicies{}, Sources: d, Lockdowns: nolockdowns{}, Audits: noaudits{}, Identities: f, Log: slog.New(slog.DiscardHandler),
+		Desk: deskFake{f}, Changes: deskFake{f}, Machines: nomachines{}, Policies: nopolicies{}, Sources: d, Lockdowns: nolockdowns{}, Audits: noaudits{}, Identities: f, Refusals: refusals(t), Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

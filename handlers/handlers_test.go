@@ -15,6 +15,7 @@ import (
 	"github.com/portcullis-access/portcullis/handlers"
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/broker"
+	"github.com/portcullis-access/portcullis/pkg/broker/brokertest"
 	"github.com/portcullis-access/portcullis/pkg/customhandler"
 )
 
@@ -242,7 +243,7 @@ func TestWhatMaySucceedLaterIsSentAgainAndInTheEndLeftToDie(t *testing.T) {
 
 func call(t *testing.T, f *fake, method, path, body string, headers ...string) *httptest.ResponseRecorder {
 	t.Helper()
-	api, err := handlers.NewAccessAPI(handlers.APIParts{Desk: deskFake{f}, Changes: deskFake{f}, Machines: nomachines{}, Policies: nopolicies{}, Sources: nosources{}, Lockdowns: nolockdowns{}, Audits: noaudits{}, Identities: f, Log: slog.New(slog.DiscardHandler)})
+	api, err := handlers.NewAccessAPI(handlers.APIParts{Desk: deskFake{f}, Changes: deskFake{f}, Machines: nomachines{}, Policies: nopolicies{}, Sources: nosources{}, Lockdowns: nolockdowns{}, Audits: noaudits{}, Identities: f, Refusals: refusals(t), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -362,4 +363,14 @@ func TestErrorsOfOursAreNotShown(t *testing.T) {
 	if w := call(t, f, "DELETE", "/api/access-requests", ""); w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "POST, GET, HEAD" {
 		t.Errorf("DELETE: %d", w.Code)
 	}
+}
+
+// refusals counts for nobody.
+func refusals(t *testing.T) *handlers.Refusals {
+	t.Helper()
+	r, err := handlers.NewRefusals(&brokertest.Meter{}, time.Now, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }

@@ -40,6 +40,7 @@ func (a *AccessAPI) problem(w http.ResponseWriter, r *http.Request, err error) {
 		p.Instance = l.at
 	}
 	if e := access.AsError(err); p.Status == http.StatusUnauthorized {
+		a.Refusals.note(r.Context(), e.Reason)
 		challenge := "Bearer"
 		if e.Reason != "token_missing" {
 			challenge += ` error="invalid_token"` // RFC 6750, section 3.1

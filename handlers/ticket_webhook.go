@@ -39,7 +39,9 @@ type WebhookParts struct {
 	// is not set.
 	Secrets func(names []string) []string
 	Clock   broker.Clock
-	Log     *slog.Logger
+	// Refusals counts the deliveries that are not believed.
+	Refusals *Refusals
+	Log      *slog.Logger
 }
 
 // TicketWebhook takes the deliveries of ticketing systems at /webhooks/{source}. A
@@ -55,7 +57,7 @@ type TicketWebhook struct {
 
 // NewTicketWebhook makes the function.
 func NewTicketWebhook(p WebhookParts) (*TicketWebhook, error) {
-	if p.Sources == nil || p.Tickets == nil || p.Secrets == nil || p.Clock == nil || p.Log == nil {
+	if p.Sources == nil || p.Tickets == nil || p.Secrets == nil || p.Clock == nil || p.Refusals == nil || p.Log == nil {
 		return nil, errors.New("handlers: TicketWebhook lacks a part")
 	}
 	return &TicketWebhook{p, ticket.Source{Name: "decoy", Kind: ticket.GitHub, Secrets: []string{"PORTCULLIS_SECRET_DECOY"}}, rand.Text()}, nil
@@ -178,6 +180,7 @@ func (h *TicketWebhook) problem(w http.ResponseWriter, r *http.Request, err erro
 		p.Status, p.Title = http.StatusRequestEntityTooLarge, http.StatusText(http.StatusRequestEntityTooLarge)
 	}
 	if p.Status == http.StatusUnauthorized {
+		h.Refusals.note(r.Context(), p.Reason)
 		w.Header().Set("WWW-Authenticate", "Webhook") // a 401 names a scheme (RFC 9110, section 15.5.2)
 	}
 	write(w, p.Status, "application/problem+json", p)

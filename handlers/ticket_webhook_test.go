@@ -70,7 +70,7 @@ func (f *ticketing) Receive(_ context.Context, e access.TicketEvent) (broker.Rec
 
 func (f *ticketing) deliver(t *testing.T, method, path string, body io.Reader, headers ...string) *httptest.ResponseRecorder {
 	t.Helper()
-	h, err := handlers.NewTicketWebhook(handlers.WebhookParts{
+	h, err := handlers.NewTicketWebhook(handlers.WebhookParts{Refusals: refusals(t),
 		Sources: f, Tickets: f, Clock: func() time.Time { return f.now }, Log: slog.New(slog.NewJSONHandler(&f.log, nil)),
 		Secrets: func(names []string) (out []string) {
 			for _, n := range names {

@@ -10,10 +10,11 @@ import (
 
 	"github.com/portcullis-access/portcullis/pkg/config"
 	"github.com/portcullis-access/portcullis/pkg/customhandler"
+	"github.com/portcullis-access/portcullis/pkg/telemetry"
 )
 
 func main() {
-	log := slog.New(customhandler.LogHandler(slog.NewJSONHandler(os.Stdout, nil)))
+	log := slog.New(telemetry.LogHandler(customhandler.LogHandler(slog.NewJSONHandler(os.Stdout, nil))))
 	cfg, err := config.Load(os.LookupEnv, config.All)
 	if err == nil {
 		var app *App

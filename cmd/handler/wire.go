@@ -16,6 +16,7 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/config"
 	"github.com/portcullis-access/portcullis/pkg/customhandler"
 	"github.com/portcullis-access/portcullis/pkg/identity"
+	"github.com/portcullis-access/portcullis/pkg/telemetry"
 )
 
 // parts are the adapters, and what else the use cases stand on.
@@ -27,6 +28,7 @@ type parts struct {
 	secrets  config.Secrets
 	clock    broker.Clock
 	log      *slog.Logger
+	seen     *telemetry.Telemetry
 }
 
 // core is the use cases that functions run.
@@ -54,12 +56,16 @@ func wire(cfg config.Config, p parts) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	api, err := wireAPI(cfg, p, c)
+	refusals, err := handlers.NewRefusals(p.seen, p.clock, p.log)
+	if err != nil {
+		return nil, err
+	}
+	api, err := wireAPI(cfg, p, c, refusals)
 	if err != nil {
 		return nil, err
 	}
 	webhook, err := handlers.NewTicketWebhook(handlers.WebhookParts{
-		Sources: p.store, Tickets: c.tickets, Secrets: p.secretValues, Clock: p.clock, Log: p.log,
+		Sources: p.store, Tickets: c.tickets, Secrets: p.secretValues, Clock: p.clock, Refusals: refusals, Log: p.log,
 	})
 	if err != nil {
 		return nil, err
@@ -73,21 +79,21 @@ func wire(cfg config.Config, p parts) (http.Handler, error) {
 		return nil, err
 	}
 	return customhandler.New(map[string]customhandler.Function{
-		"RequestAccess": request.Handle,
-		"ReconcileNsg":  handlers.ReconcileNsg(c.reconciler.Reconcile),
-		"Sweep":         handlers.Timer(c.sweeper.Sweep),
-		"Scan":          handlers.Timer(c.scanner.Scan),
-		"Anchor":        handlers.Timer(anchor),
-		"DeadRequest":   handlers.DeadRequest(c.dead),
-		"DeadReconcile": handlers.DeadReconcile(c.dead),
-		"PublishEvents": handlers.PublishEvents(c.publisher.Publish, p.log),
-	}, webhook.Before(page.Before(handlers.SameOrigin(api))), p.log)
+		"RequestAccess": p.seen.Queue("RequestAccess", queues.Requests, telemetry.Anybody, request.Handle),
+		"ReconcileNsg":  p.seen.Queue("ReconcileNsg", queues.Reconcile, telemetry.Ours, handlers.ReconcileNsg(c.reconciler.Reconcile)),
+		"Sweep":         p.seen.Timer("Sweep", handlers.Timer(c.sweeper.Sweep)),
+		"Scan":          p.seen.Timer("Scan", handlers.Timer(c.scanner.Scan)),
+		"Anchor":        p.seen.Timer("Anchor", handlers.Timer(anchor)),
+		"DeadRequest":   p.seen.Queue("DeadRequest", queues.Requests, telemetry.Anybody, handlers.DeadRequest(c.dead)),
+		"DeadReconcile": p.seen.Queue("DeadReconcile", queues.Reconcile, telemetry.Anybody, handlers.DeadReconcile(c.dead)),
+		"PublishEvents": p.seen.Queue("PublishEvents", queues.EventOutbox, telemetry.Ours, handlers.PublishEvents(c.publisher.Publish, p.log)),
+	}, p.seen.Web(webhook.Before(page.Before(handlers.SameOrigin(api)))), p.log)
 }
 
 func wireCore(cfg config.Config, p parts) (c core, err error) {
 	if c.submitter, err = broker.NewSubmitter(broker.SubmitPorts{
 		Policies: p.store, Requests: p.store, Files: p.store, Marks: p.store, Index: p.store, Starts: p.store, Events: p.store, Lockdowns: p.store,
-		Tickets: p.store, Ledger: p.store, Machines: p.azure, Prompts: p.sender, StartPrompts: p.sender, Clock: p.clock, Token: uuid.NewString,
+		Tickets: p.store, Ledger: p.store, Machines: p.azure, Prompts: p.sender, StartPrompts: p.sender, Clock: p.clock, Token: uuid.NewString, Meter: p.seen,
 	}, broker.SubmitSettings{
 		ShortestDuration: cfg.ShortestDuration, OpenWithin: cfg.OpenWithin, SnapshotAge: cfg.SnapshotAge,
 		MaxLiveGrants: cfg.MaxLiveGrants, MaxRequestsPerHour: cfg.MaxRequestsPerHour,
@@ -96,7 +102,7 @@ func wireCore(cfg config.Config, p parts) (c core, err error) {
 	}
 	if c.reconciler, err = broker.NewReconciler(broker.ReconcilePorts{
 		Ledger: p.store, Legs: p.store, Files: p.store, Policies: p.store, Lockdowns: p.store, Tickets: p.store, Baselines: p.store, Events: p.store,
-		Machines: p.azure, Groups: p.azure, Prompts: p.sender, Clock: p.clock, Token: uuid.NewString, Log: p.log,
+		Machines: p.azure, Groups: p.azure, Prompts: p.sender, Clock: p.clock, Token: uuid.NewString, Log: p.log, Meter: p.seen,
 	}, cfg.Rules); err != nil {
 		return c, err
 	}
@@ -122,17 +128,17 @@ func wireCore(cfg config.Config, p parts) (c core, err error) {
 	if c.sweeper, err = broker.NewSweeper(broker.SweepPorts{
 		Heads: p.store, Ledger: p.store, Pending: p.store, Prompts: p.sender, Events: p.store, Clock: p.clock, Log: p.log, Publish: c.publisher.PublishDue, Resume: c.submitter.Resume, Reconcile: c.reconciler.Reconcile,
 		Starts: p.store, Start: c.submitter.Start, Lockdown: c.lockdown.Tell,
-		Tickets: p.store, WorkTicket: c.tickets.Work,
+		Tickets: p.store, WorkTicket: c.tickets.Work, Meter: p.seen,
 	}); err != nil {
 		return c, err
 	}
 	if c.scanner, err = broker.NewScanner(broker.ScanPorts{
 		Subscriptions: cfg.Subscriptions, Lister: p.azure, Groups: p.azure, Heads: p.store, Ledger: p.store, Legs: p.store, Baselines: p.store,
-		Ensure: c.enabler.Ensure, Machines: p.azure, Prompts: p.sender, Events: p.store, Clock: p.clock, Token: uuid.NewString, Log: p.log,
+		Ensure: c.enabler.Ensure, Machines: p.azure, Prompts: p.sender, Events: p.store, Clock: p.clock, Token: uuid.NewString, Log: p.log, Meter: p.seen,
 	}, cfg.Rules); err != nil {
 		return c, err
 	}
-	c.dead, err = broker.NewDeadLetters(p.store, p.sender, p.store, p.sender, p.clock, uuid.NewString, p.log)
+	c.dead, err = broker.NewDeadLetters(p.store, p.sender, p.store, p.sender, p.clock, uuid.NewString, p.log, p.seen)
 	return c, err
 }
 
@@ -163,7 +169,7 @@ func (p parts) secretValues(names []string) []string {
 	return out
 }
 
-func wireAPI(cfg config.Config, p parts, c core) (http.Handler, error) {
+func wireAPI(cfg config.Config, p parts, c core, refusals *handlers.Refusals) (http.Handler, error) {
 	policies, err := broker.NewPolicyDesk(broker.PolicyPorts{
 		Policies: p.store, Grants: c.desk, Events: p.store, Clock: p.clock, Token: uuid.NewString, Baselines: c.enabler.Plan, Ensure: c.enabler.Ensure,
 		Document: accessjson.EncodePolicy,
@@ -190,6 +196,6 @@ func wireAPI(cfg config.Config, p parts, c core) (http.Handler, error) {
 		return nil, err
 	}
 	return handlers.NewAccessAPI(handlers.APIParts{
-		Desk: c.desk, Changes: c.desk, Machines: machines, Policies: policies, Sources: sources, Lockdowns: c.lockdown, Audits: audits, Identities: p.verifier, Log: p.log,
+		Desk: c.desk, Changes: c.desk, Machines: machines, Policies: policies, Sources: sources, Lockdowns: c.lockdown, Audits: audits, Identities: p.verifier, Refusals: refusals, Log: p.log,
 	})
 }

@@ -180,7 +180,7 @@ func (s *shell) azureChecks(e examining) ([]doctor.Check, error) {
 	if err != nil {
 		return nil, &usageError{err}
 	}
-	azure, err := connect.Network(cfg, config.Connection{}, s.now)
+	azure, err := connect.Network(cfg, config.Connection{}, s.now, connect.Watch{})
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ func (s *shell) store() (*tables.Store, error) {
 	if err != nil {
 		return nil, &usageError{err}
 	}
-	return connect.Tables(cfg.Tables)
+	return connect.Tables(cfg.Tables, connect.Watch{})
 }
 
 func (s *shell) initCommand() *cobra.Command {

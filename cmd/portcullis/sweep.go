@@ -23,7 +23,7 @@ func (s *shell) sweepCommand() *cobra.Command {
 			if err != nil {
 				return &usageError{err}
 			}
-			azure, err := connect.Network(cfg, config.Connection{ManagedIdentity: managed, ClientID: clientID}, time.Now)
+			azure, err := connect.Network(cfg, config.Connection{ManagedIdentity: managed, ClientID: clientID}, time.Now, connect.Watch{})
 			if err != nil {
 				return err
 			}

@@ -16,8 +16,10 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/admin"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
+	"github.com/Azure/azure-sdk-for-go/sdk/tracing/azotel"
 	"github.com/portcullis-access/portcullis/pkg/broker"
 	"github.com/portcullis-access/portcullis/pkg/config"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/portcullis-access/portcullis/pkg/azure/blobs"
 	"github.com/portcullis-access/portcullis/pkg/azure/defender"
@@ -69,16 +71,32 @@ func Entities(c config.Connection) (*servicebus.Entities, error) {
 	return servicebus.NewEntities(client)
 }
 
+// Watch is how the calls of the SDKs are seen; its zero value sees none.
+type Watch struct {
+	// Traces takes their spans.
+	Traces trace.TracerProvider
+	// Quota sees every answer of Resource Manager.
+	Quota *network.Quota
+}
+
+func (w Watch) options() (o azcore.ClientOptions) {
+	if w.Traces != nil {
+		o.TracingProvider = azotel.NewTracingProvider(w.Traces, nil)
+	}
+	return o
+}
+
 // Tables connects to the table service.
-func Tables(c config.Connection) (*tables.Store, error) {
+func Tables(c config.Connection, watch Watch) (*tables.Store, error) {
+	options := &aztables.ClientOptions{ClientOptions: watch.options()}
 	var client *aztables.ServiceClient
 	var err error
 	if c.ConnectionString != "" {
-		client, err = aztables.NewServiceClientFromConnectionString(string(c.ConnectionString), nil)
+		client, err = aztables.NewServiceClientFromConnectionString(string(c.ConnectionString), options)
 	} else {
 		var cred azcore.TokenCredential
 		if cred, err = Credential(c); err == nil {
-			client, err = aztables.NewServiceClient(c.Endpoint, cred, nil)
+			client, err = aztables.NewServiceClient(c.Endpoint, cred, options)
 		}
 	}
 	if err != nil {
@@ -102,12 +120,16 @@ func Anchors(url string, like config.Connection) (*blobs.Container, error) {
 }
 
 // Network connects to Resource Manager. like names the identity that is used.
-func Network(c config.Config, like config.Connection, clock broker.Clock) (*network.Network, error) {
+func Network(c config.Config, like config.Connection, clock broker.Clock, watch Watch) (*network.Network, error) {
 	cred, err := Credential(like)
 	if err != nil {
 		return nil, err
 	}
 	o := resourceManager(c)
+	o.TracingProvider = watch.options().TracingProvider
+	if watch.Quota != nil {
+		o.PerRetryPolicies = append(o.PerRetryPolicies, watch.Quota)
+	}
 	return network.New(cred, &o, clock)
 }
 

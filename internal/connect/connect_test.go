@@ -70,7 +70,7 @@ func TestEveryServiceIsReached(t *testing.T) {
 			if err := sender.SendMessage(t.Context(), &azservicebus.Message{Body: []byte("{}")}, nil); err != nil {
 				t.Error(err)
 			}
-			store, err := connect.Tables(cfg.Tables)
+			store, err := connect.Tables(cfg.Tables, connect.Watch{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -82,7 +82,7 @@ func TestEveryServiceIsReached(t *testing.T) {
 			}
 		})
 	}
-	azure, err := connect.Network(byIdentity, byIdentity.Tables, time.Now)
+	azure, err := connect.Network(byIdentity, byIdentity.Tables, time.Now, connect.Watch{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestABadConnectionStringIsAnErrorThatHidesIt(t *testing.T) {
 		if _, err := connect.ServiceBus(c); err == nil || strings.Contains(fmt.Sprint(err), secret) {
 			t.Errorf("Service Bus: %v", err)
 		}
-		if _, err := connect.Tables(c); err == nil || strings.Contains(fmt.Sprint(err), secret) {
+		if _, err := connect.Tables(c, connect.Watch{}); err == nil || strings.Contains(fmt.Sprint(err), secret) {
 			t.Errorf("tables: %v", err)
 		}
 	}

@@ -22,14 +22,15 @@ type DeadLetters struct {
 	clock   Clock
 	token   func() string
 	log     *slog.Logger
+	meter   Meter
 }
 
 // NewDeadLetters makes a DeadLetters; every port is required.
-func NewDeadLetters(events Events, outbox Outbox, legs LegWriter, prompts Prompts, clock Clock, token func() string, log *slog.Logger) (*DeadLetters, error) {
-	if events == nil || outbox == nil || legs == nil || prompts == nil || clock == nil || token == nil || log == nil {
+func NewDeadLetters(events Events, outbox Outbox, legs LegWriter, prompts Prompts, clock Clock, token func() string, log *slog.Logger, meter Meter) (*DeadLetters, error) {
+	if events == nil || outbox == nil || legs == nil || prompts == nil || clock == nil || token == nil || log == nil || meter == nil {
 		return nil, errors.New("broker: a port of the dead letters is missing")
 	}
-	return &DeadLetters{events, outbox, legs, prompts, clock, token, log}, nil
+	return &DeadLetters{events, outbox, legs, prompts, clock, token, log, meter}, nil
 }
 
 // Request records a request message that could not be processed and hands it
@@ -38,6 +39,7 @@ func NewDeadLetters(events Events, outbox Outbox, legs LegWriter, prompts Prompt
 func (d *DeadLetters) Request(ctx context.Context, sender access.Sender, messageID, bodyHash string, body []byte) error {
 	id := access.NewRequestID(sender, messageID)
 	d.log.ErrorContext(ctx, "ALARM dead request message", "alarm", "dead_request", "messageId", messageID, "request", id)
+	d.meter.Measure(ctx, MetricDead, 1, sender.Principal)
 	refusal := access.Refusal{Code: access.Unavailable, Reason: "undeliverable", Message: "the message could not be processed in all its attempts; send it again once the service is well"}
 	if err := d.events.Append(ctx, []access.Event{{
 		Subject: string(id), Kind: access.EventDeadLettered, At: d.clock().UTC(), Actor: "portcullis", Key: bodyHash,
@@ -55,6 +57,7 @@ func (d *DeadLetters) Request(ctx context.Context, sender access.Sender, message
 func (d *DeadLetters) Prompt(ctx context.Context, nsg access.ResourceID, messageID string) error {
 	now := d.clock().UTC()
 	d.log.ErrorContext(ctx, "ALARM dead reconcile prompt", "alarm", "dead_prompt", "nsg", nsg, "messageId", messageID)
+	d.meter.Measure(ctx, MetricDead, 1, "nsg-reconcile")
 	if err := d.legs.Touch(ctx, nsg, d.token(), now); err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ var queue = access.Sender{Channel: access.ChannelQueue, Principal: "access-reque
 func deadLetters(t *testing.T, w *world) (*broker.DeadLetters, *bytes.Buffer) {
 	t.Helper()
 	var out bytes.Buffer
-	d, err := broker.NewDeadLetters(w.store, w.bus, w.store, w.bus, func() time.Time { return w.now }, func() string { return "dead" }, slog.New(slog.NewTextHandler(&out, nil)))
+	d, err := broker.NewDeadLetters(w.store, w.bus, w.store, w.bus, func() time.Time { return w.now }, func() string { return "dead" }, slog.New(slog.NewTextHandler(&out, nil)), w.meter)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestDeadLettersAreTriedAgainWhereTheyCannotBeRecorded(t *testing.T) {
 			t.Errorf("cut at %d: %v", at, err)
 		}
 	}
-	if _, err := broker.NewDeadLetters(nil, nil, nil, nil, nil, nil, nil); err == nil {
+	if _, err := broker.NewDeadLetters(nil, nil, nil, nil, nil, nil, nil, nil); err == nil {
 		t.Error("made of nothing")
 	}
 }

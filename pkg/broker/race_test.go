@@ -110,7 +110,7 @@ func TestOneBadRowDoesNotKeepSweepFromTheOthers(t *testing.T) {
 	}
 	w.faults.Reset()
 	sweeper, err := broker.NewSweeper(broker.SweepPorts{
-		Heads: half{w.store}, Ledger: w.store, Pending: halfPending{w.store}, Prompts: w.bus, Events: w.store, Publish: w.publisher.PublishDue, Clock: w.sweeper.Clock, Log: w.sweeper.Log,
+		Heads: half{w.store}, Ledger: w.store, Pending: halfPending{w.store}, Prompts: w.bus, Events: w.store, Publish: w.publisher.PublishDue, Meter: w.meter, Clock: w.sweeper.Clock, Log: w.sweeper.Log,
 		Resume: w.submitter.Resume, Starts: w.store, Start: w.submitter.Start, Lockdown: w.lockdown.Tell, Reconcile: w.reconciler.Reconcile,
 		Tickets: w.store, WorkTicket: w.tickets.Work,
 	})

@@ -41,6 +41,7 @@ type ReconcilePorts struct {
 	Clock     Clock
 	Token     func() string
 	Log       *slog.Logger
+	Meter     Meter
 }
 
 // Reconciler brings an NSG to what its legs say it ought to be. It opens,
@@ -55,9 +56,10 @@ type Reconciler struct {
 // NewReconciler makes a Reconciler; every port is required.
 func NewReconciler(p ReconcilePorts, rules nsg.Settings) (*Reconciler, error) {
 	if p.Ledger == nil || p.Legs == nil || p.Files == nil || p.Policies == nil || p.Lockdowns == nil || p.Tickets == nil || p.Baselines == nil || p.Events == nil || p.Machines == nil || p.Groups == nil ||
-		p.Prompts == nil || p.Clock == nil || p.Token == nil || p.Log == nil {
+		p.Prompts == nil || p.Clock == nil || p.Token == nil || p.Log == nil || p.Meter == nil {
 		return nil, errors.New("broker: a port of the reconciler is missing")
 	}
+	p.Groups = meteredGroups{p.Groups, p.Meter}
 	closer, err := NewCloser(p.Groups, rules)
 	if err != nil {
 		return nil, err
@@ -72,9 +74,12 @@ func NewReconciler(p ReconcilePorts, rules nsg.Settings) (*Reconciler, error) {
 // It may run at any time, twice, by two at once, and be cut off anywhere. What
 // it cannot do now is written to the head for Sweep, and is no error then. While
 // the ledger cannot be read it closes by what the rules say, and fails.
-func (r *Reconciler) Reconcile(ctx context.Context, id access.ResourceID, enqueued time.Time) error {
+func (r *Reconciler) Reconcile(ctx context.Context, id access.ResourceID, enqueued time.Time) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, reconcileDeadline)
 	defer cancel()
+	rounds := 0
+	ctx, end := r.Meter.Span(ctx, "Reconcile", slog.String("nsg", id.Name()))
+	defer func() { end(err, slog.Int("rounds", rounds)) }()
 	head, err := r.Ledger.Head(ctx, id)
 	if err != nil {
 		return errors.Join(err, r.closeOnly(ctx, id, enqueued))
@@ -87,6 +92,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, id access.ResourceID, enqueu
 	}
 	w := &round{Reconciler: r, id: id, enqueued: enqueued}
 	for range maxRounds {
+		rounds++
+		r.Meter.Measure(ctx, MetricRounds, 1, "")
 		again, err := w.run(ctx)
 		if err == nil && !again {
 			return nil

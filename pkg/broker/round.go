@@ -25,6 +25,8 @@ type round struct {
 	leavesBaselines string
 	// reworded are the legs of which confirm has something new to say.
 	reworded map[string]bool
+	// files are the records of the legs that are to open, as confirm read them.
+	files map[access.RequestID]access.File
 	// unwritten is set once a leg ended that was never seen open. Where it had no
 	// rule yet, its end changes nothing on the NSG, and the fence does not hold
 	// against a writer who read it before and pauses: by that one's deadline
@@ -143,6 +145,7 @@ func (w *round) confirm(ctx context.Context, legs []access.Leg, now time.Time) (
 	prepareTargets(ctx, w.Machines, legs, access.LegOpening, now)
 	k := w.learn(ctx, legs, now)
 	unconfirmed, w.reworded, w.unread = map[string]bool{}, map[string]bool{}, nil
+	w.files = k.files
 	for i, l := range legs {
 		if l.State == access.LegOpening {
 			if before, ok := endedBefore(l, k.files[l.Request].Ended); ok {

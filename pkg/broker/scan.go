@@ -29,6 +29,7 @@ type ScanPorts struct {
 	Clock         Clock
 	Token         func() string
 	Log           *slog.Logger
+	Meter         Meter
 	// Ensure brings a subscription's baselines up to date: an Enabler's Ensure.
 	Ensure func(ctx context.Context, subscription string) error
 }
@@ -45,9 +46,10 @@ type Scanner struct {
 // NewScanner makes a Scanner; every port and at least one subscription are required.
 func NewScanner(p ScanPorts, rules nsg.Settings) (*Scanner, error) {
 	if len(p.Subscriptions) == 0 || p.Lister == nil || p.Groups == nil || p.Heads == nil || p.Ledger == nil || p.Legs == nil || p.Baselines == nil || p.Ensure == nil ||
-		p.Machines == nil || p.Prompts == nil || p.Events == nil || p.Clock == nil || p.Token == nil || p.Log == nil {
+		p.Machines == nil || p.Prompts == nil || p.Events == nil || p.Clock == nil || p.Token == nil || p.Log == nil || p.Meter == nil {
 		return nil, errors.New("broker: a port of the scanner is missing")
 	}
+	p.Groups = meteredGroups{p.Groups, p.Meter}
 	closer, err := NewCloser(p.Groups, rules)
 	if err != nil {
 		return nil, err
@@ -66,7 +68,7 @@ func (s *Scanner) Scan(ctx context.Context) error {
 		known[h.NSG], before[h.NSG] = true, h
 	}
 	err := ledgerErr
-	lost := 0
+	var seen sighted
 	for _, sub := range s.Subscriptions {
 		if e := s.Ensure(ctx, sub); e != nil {
 			err = errors.Join(err, fmt.Errorf("baselines of subscription %s: %w", sub, e))
@@ -81,24 +83,35 @@ func (s *Scanner) Scan(ctx context.Context) error {
 				continue
 			}
 			delete(known, g.ID)
-			if e := s.group(ctx, g, before[g.ID], &lost); e != nil {
+			if e := s.group(ctx, g, before[g.ID], &seen); e != nil {
 				err = errors.Join(err, fmt.Errorf("scanning %s: %w", g.ID, e))
 			}
 		}
 	}
-	s.alarmOfBulk(ctx, lost)
+	s.alarmOfBulk(ctx, seen.lost)
 	// What is left is on record and was not listed: gone, or out of our sight.
 	for _, id := range slices.Sorted(maps.Keys(known)) {
 		if e := s.unlisted(ctx, id); e != nil {
 			err = errors.Join(err, fmt.Errorf("scanning %s: %w", id, e))
 		}
 	}
+	if len(seen.drifted) > 0 {
+		s.Log.WarnContext(ctx, "ALARM rules of ours were changed by others", "alarm", "drift", "nsgs", len(seen.drifted), "nsg", seen.drifted[0])
+	}
+	if err == nil {
+		s.Meter.Measure(ctx, MetricHeartbeat, 1, "scan")
+	}
 	return err
 }
 
-// group looks at one NSG. before is its head as it was before the NSG was read. It
-// adds to lost the rules that no leg accounts for.
-func (s *Scanner) group(ctx context.Context, g nsg.Group, before Head, lost *int) error {
+// sighted is what a scan saw that somebody is to be told of.
+type sighted struct {
+	drifted []access.ResourceID // NSGs that others changed
+	lost    int                 // rules that no leg accounts for
+}
+
+// group looks at one NSG. before is its head as it was before the NSG was read.
+func (s *Scanner) group(ctx context.Context, g nsg.Group, before Head, seen *sighted) error {
 	now := s.Clock().UTC()
 	legs, rows, err := s.Baselines.Partition(ctx, g.ID)
 	if err != nil {
@@ -116,7 +129,7 @@ func (s *Scanner) group(ctx context.Context, g nsg.Group, before Head, lost *int
 		return nil
 	}
 	s.Log.WarnContext(ctx, "drift", "nsg", g.ID, "change", len(plan.Put), "remove", plan.Remove, "orphans", len(plan.Orphans))
-	*lost += s.unaccounted(plan, now)
+	seen.lost += s.unaccounted(plan, now)
 	after, unread := s.Ledger.Head(ctx, g.ID)
 	if err := s.ask(ctx, g.ID, now); err != nil {
 		return err
@@ -125,6 +138,9 @@ func (s *Scanner) group(ctx context.Context, g nsg.Group, before Head, lost *int
 	if unread != nil || len(plan.Opening) > 0 || after.Wanted != before.Wanted || !settled(before, now) {
 		return nil
 	}
+	// What is missing or left over is counted by the reconcile that was asked for.
+	s.Meter.Measure(ctx, MetricDrift, float64(len(plan.Put)), "put")
+	seen.drifted = append(seen.drifted, g.ID)
 	return s.Events.Append(ctx, []access.Event{driftEvent(g.ID, plan, now)})
 }
 

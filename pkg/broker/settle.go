@@ -134,7 +134,15 @@ func (w *round) recordOpened(ctx context.Context, changed []access.Leg) error {
 	if err := appendEvents(ctx, w.Events, events); err != nil {
 		return err
 	}
-	return w.Legs.UpdateLegs(ctx, w.id, changed)
+	if err := w.Legs.UpdateLegs(ctx, w.id, changed); err != nil {
+		return err
+	}
+	for _, l := range changed {
+		if at := decidedAt(w.files[l.Request]); l.State == access.LegOpen && !at.IsZero() {
+			w.Meter.Measure(ctx, MetricOpening, w.Clock().Sub(at).Seconds(), "")
+		}
+	}
+	return nil
 }
 
 // recordEnded ends what is gone from the NSG. The rules are closed already:
@@ -159,13 +167,39 @@ func (w *round) recordEnded(ctx context.Context, ended []access.Leg, plan nsg.Pl
 	if err := appendEvents(ctx, w.Events, events); err != nil {
 		return err
 	}
+	w.drift(ctx, plan, ended)
 	if len(ended) == 0 {
 		return nil
 	}
 	if err := w.closeSiblings(ctx, ended, now); err != nil {
 		return err
 	}
-	return w.Legs.EndLegs(ctx, w.id, ended)
+	if err := w.Legs.EndLegs(ctx, w.id, ended); err != nil {
+		return err
+	}
+	for _, l := range ended {
+		if !l.OpenedAt.IsZero() {
+			w.Meter.Measure(ctx, MetricClosing, max(0, w.Clock().Sub(closeTime(l)).Seconds()), "")
+		}
+	}
+	return nil
+}
+
+// drift tells of rules of ours that were left over, and of those that others
+// removed.
+func (w *round) drift(ctx context.Context, plan nsg.Plan, ended []access.Leg) {
+	missing := 0
+	for _, l := range ended {
+		if l.Reason == access.RemovedExternally {
+			missing++
+		}
+	}
+	if missing+len(plan.Orphans) == 0 {
+		return
+	}
+	w.Meter.Measure(ctx, MetricDrift, float64(len(plan.Orphans)), "remove")
+	w.Meter.Measure(ctx, MetricDrift, float64(missing), "missing")
+	w.Log.WarnContext(ctx, "ALARM rules of ours were left over, or removed by others", "alarm", "drift", "nsg", w.id, "leftOver", len(plan.Orphans), "missing", missing)
 }
 
 // closeSiblings ends the grants' legs on other NSGs: a grant is open on all of

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -28,7 +29,9 @@ func (s *Submitter) schedule(ctx context.Context, rec access.Record) error {
 // anybody at any time: an unknown request, one that is not due, and one that was
 // started before are none of its business and no error. It may be cut off
 // anywhere and be repeated; every error is worth trying again.
-func (s *Submitter) Start(ctx context.Context, id access.RequestID, enqueued time.Time) error {
+func (s *Submitter) Start(ctx context.Context, id access.RequestID, enqueued time.Time) (err error) {
+	ctx, end := s.Meter.Span(ctx, "Start", slog.String("request.id", string(id)))
+	defer func() { end(err) }()
 	there, err := s.Starts.Scheduled(ctx, id)
 	if err != nil || !there {
 		return err

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -44,6 +45,7 @@ type SubmitPorts struct {
 	Clock        Clock
 	// Token gives a new unique token at each call.
 	Token func() string
+	Meter Meter
 }
 
 // Submitter decides access requests and sets accepted ones going.
@@ -55,7 +57,7 @@ type Submitter struct {
 // NewSubmitter makes a Submitter; every port and setting is required.
 func NewSubmitter(p SubmitPorts, s SubmitSettings) (*Submitter, error) {
 	if p.Policies == nil || p.Requests == nil || p.Files == nil || p.Marks == nil || p.Index == nil || p.Starts == nil || p.Events == nil || p.Lockdowns == nil ||
-		p.Tickets == nil || p.Ledger == nil || p.Machines == nil || p.Prompts == nil || p.StartPrompts == nil || p.Clock == nil || p.Token == nil {
+		p.Tickets == nil || p.Ledger == nil || p.Machines == nil || p.Prompts == nil || p.StartPrompts == nil || p.Clock == nil || p.Token == nil || p.Meter == nil {
 		return nil, errors.New("broker: a port of the submitter is missing")
 	}
 	if s.ShortestDuration <= 0 || s.OpenWithin <= 0 || s.SnapshotAge < 0 || s.MaxLiveGrants < 0 || s.MaxRequestsPerHour < 0 {
@@ -80,6 +82,8 @@ func (s *Submitter) Submit(ctx context.Context, req access.Request) (access.Reco
 // the id yet; fresh tells that it was. An error of ask is no decision, and is not
 // recorded.
 func (s *Submitter) submit(ctx context.Context, id access.RequestID, bodyHash string, ask func() (access.Request, error)) (rec access.Record, fresh bool, err error) {
+	ctx, end := s.Meter.Span(ctx, "Submit", slog.String("request.id", string(id)))
+	defer func() { end(err, slog.Int("grants", len(rec.Grants))) }()
 	rec, pending, err := s.Requests.Find(ctx, id)
 	switch {
 	case access.CodeOf(err) == access.NotFound:

@@ -21,6 +21,11 @@ const (
 	// sweepDeadline keeps one sweep from running into the next for long.
 	sweepDeadline = 5 * time.Minute
 	sweepAtOnce   = 8
+	// putOff is for how long an NSG is commonly put off: the windows of Resource
+	// Manager's quotas are five minutes.
+	putOff = 10 * time.Minute
+	// unfinishedAlarm is how long a decision may stay unfinished before somebody is told.
+	unfinishedAlarm = 5 * time.Minute
 )
 
 // SweepPorts are what Sweep needs.
@@ -46,6 +51,7 @@ type SweepPorts struct {
 	Reconcile func(context.Context, access.ResourceID, time.Time) error
 	// Publish sends the events that were not sent: a Publisher's PublishDue.
 	Publish func(context.Context) error
+	Meter   Meter
 }
 
 // Sweeper closes what is overdue and finishes what was cut off.
@@ -54,7 +60,7 @@ type Sweeper struct{ SweepPorts }
 // NewSweeper makes a Sweeper; every port is required.
 func NewSweeper(p SweepPorts) (*Sweeper, error) {
 	if p.Heads == nil || p.Ledger == nil || p.Pending == nil || p.Prompts == nil || p.Events == nil || p.Clock == nil || p.Log == nil || p.Resume == nil ||
-		p.Starts == nil || p.Start == nil || p.Lockdown == nil || p.Tickets == nil || p.WorkTicket == nil || p.Reconcile == nil || p.Publish == nil {
+		p.Starts == nil || p.Start == nil || p.Lockdown == nil || p.Tickets == nil || p.WorkTicket == nil || p.Reconcile == nil || p.Publish == nil || p.Meter == nil {
 		return nil, errors.New("broker: a port of the sweeper is missing")
 	}
 	return &Sweeper{p}, nil
@@ -69,15 +75,24 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 	// Closes first: they must not wait for a request that cannot be finished, nor
 	// for an event.
 	heads, err := s.due(ctx, now)
-	return errors.Join(err, s.Lockdown(ctx), s.tickets(ctx, now), s.starts(ctx, now), s.unfinished(ctx, now), s.overdue(ctx, heads, now), s.Publish(ctx))
+	err = errors.Join(err, s.Lockdown(ctx), s.tickets(ctx, now), s.starts(ctx, now), s.unfinished(ctx, now), s.overdue(ctx, heads, now), s.Publish(ctx))
+	if err == nil {
+		s.Meter.Measure(ctx, MetricHeartbeat, 1, "sweep")
+	}
+	return err
 }
 
+// due sees to the NSGs that are due, and gives them with those that are due soon:
+// one that has trouble is put off, and what is overdue there is no less so.
 func (s *Sweeper) due(ctx context.Context, now time.Time) ([]Head, error) {
-	heads, err := s.Heads.Due(ctx, now) // what was found counts, whatever else failed
+	heads, err := s.Heads.Due(ctx, now.Add(putOff)) // what was found counts, whatever else failed
 	var g errgroup.Group
 	g.SetLimit(sweepAtOnce)
 	errs := make([]error, len(heads))
 	for i, h := range heads {
+		if h.DueAt.After(now) {
+			continue
+		}
 		g.Go(func() error {
 			errs[i] = s.one(ctx, h, now)
 			return nil
@@ -89,6 +104,14 @@ func (s *Sweeper) due(ctx context.Context, now time.Time) ([]Head, error) {
 // overdue records the legs that should have been closed and are still there,
 // each one once, after everything was done about them.
 func (s *Sweeper) overdue(ctx context.Context, heads []Head, now time.Time) (err error) {
+	late := lateness{now: now}
+	defer func() {
+		s.Meter.Measure(ctx, MetricOverdue, float64(late.n), "")
+		s.Meter.Measure(ctx, MetricOverdueAge, late.age().Seconds(), "")
+		if late.n > 0 {
+			s.Log.ErrorContext(ctx, "ALARM doors are open past their time", "alarm", "overdue_close", "legs", late.n, "since", late.since, "nsg", late.of)
+		}
+	}()
 	for _, h := range heads {
 		if h.Trouble == "" && now.Sub(h.DueAt) < overdueAfter {
 			continue
@@ -97,6 +120,7 @@ func (s *Sweeper) overdue(ctx context.Context, heads []Head, now time.Time) (err
 		var events []access.Event
 		for _, l := range legs {
 			if over := closeTime(l); now.Sub(over) >= overdueAfter {
+				late.add(over, string(h.NSG))
 				event := legEvent(access.EventOverdue, l, now)
 				event.Detail["overdueSince"] = over.UTC().Format(time.RFC3339)
 				if h.Trouble != "" {
@@ -186,10 +210,19 @@ func (s *Sweeper) starts(ctx context.Context, now time.Time) error {
 
 func (s *Sweeper) unfinished(ctx context.Context, now time.Time) error {
 	recs, err := s.Pending.Pending(ctx, now.Add(-unfinishedAfter))
+	found, late := lateness{now: now}, lateness{now: now}
 	for _, rec := range recs {
+		found.add(rec.DecidedAt, string(rec.ID))
 		if e := s.Resume(ctx, rec); e != nil {
+			if now.Sub(rec.DecidedAt) >= unfinishedAlarm {
+				late.add(rec.DecidedAt, string(rec.ID))
+			}
 			err = errors.Join(err, fmt.Errorf("finishing %s: %w", rec.ID, e))
 		}
+	}
+	s.Meter.Measure(ctx, MetricUnfinished, found.age().Seconds(), "")
+	if late.n > 0 {
+		s.Log.ErrorContext(ctx, "ALARM requests are not carried out", "alarm", "unfinished_request", "requests", late.n, "since", late.since, "request", late.of)
 	}
 	return err
 }

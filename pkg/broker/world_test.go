@@ -41,6 +41,7 @@ type world struct {
 	azure  *brokertest.Azure
 	bus    *brokertest.Bus
 	topic  *brokertest.Topic
+	meter  *brokertest.Meter
 
 	submitter  *broker.Submitter
 	reconciler *broker.Reconciler
@@ -60,7 +61,7 @@ func newWorld(t testing.TB) *world {
 	f := &brokertest.Faults{}
 	w := &world{
 		t: t, now: time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC), faults: f, store: brokertest.NewStore(f), azure: brokertest.NewAzure(f),
-		bus: &brokertest.Bus{Faults: f}, topic: &brokertest.Topic{Faults: f}, customers: map[access.ResourceID][]nsg.Rule{},
+		bus: &brokertest.Bus{Faults: f}, topic: &brokertest.Topic{Faults: f}, meter: &brokertest.Meter{}, customers: map[access.ResourceID][]nsg.Rule{},
 	}
 	for _, id := range []access.ResourceID{onWeb, onNIC} {
 		w.azure.Edit(id, func(g *nsg.Group) {
@@ -90,11 +91,11 @@ func newWorld(t testing.TB) *world {
 	}
 	w.submitter, err = broker.NewSubmitter(broker.SubmitPorts{
 		Policies: w.store, Requests: w.store, Files: w.store, Marks: w.store, Index: w.store, Starts: w.store, Events: w.store, Lockdowns: w.store, Tickets: w.store, Ledger: w.store,
-		Machines: w.azure, Prompts: w.bus, StartPrompts: w.bus, Clock: clock, Token: token,
+		Machines: w.azure, Prompts: w.bus, StartPrompts: w.bus, Clock: clock, Token: token, Meter: w.meter,
 	}, broker.SubmitSettings{MaxLiveGrants: 20, MaxRequestsPerHour: 60, ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute, SnapshotAge: 10 * time.Second})
 	must()
 	w.reconciler, err = broker.NewReconciler(broker.ReconcilePorts{
-		Ledger: w.store, Legs: w.store, Baselines: w.store, Files: w.store, Policies: w.store, Lockdowns: w.store, Tickets: w.store, Events: w.store, Machines: w.azure, Groups: w.azure, Prompts: w.bus, Clock: clock, Token: token, Log: log,
+		Ledger: w.store, Legs: w.store, Baselines: w.store, Files: w.store, Policies: w.store, Lockdowns: w.store, Tickets: w.store, Events: w.store, Machines: w.azure, Groups: w.azure, Prompts: w.bus, Clock: clock, Token: token, Log: log, Meter: w.meter,
 	}, rules)
 	must()
 	w.lockdown, err = broker.NewLockdownDesk(broker.LockdownPorts{
@@ -107,7 +108,7 @@ func newWorld(t testing.TB) *world {
 		Starts: w.store, Start: w.submitter.Start, Lockdown: w.lockdown.Tell, Tickets: w.store,
 		WorkTicket: func(ctx context.Context, id string) error { return w.tickets.Work(ctx, id) },
 		Heads:      w.store, Ledger: w.store, Pending: w.store, Prompts: w.bus, Events: w.store, Clock: clock, Log: log, Resume: w.submitter.Resume, Reconcile: w.reconciler.Reconcile,
-		Publish: w.publisher.PublishDue,
+		Publish: w.publisher.PublishDue, Meter: w.meter,
 	})
 	must()
 	w.enabler, err = broker.NewEnabler(broker.EnablePorts{
@@ -117,7 +118,7 @@ func newWorld(t testing.TB) *world {
 	must()
 	w.scanner, err = broker.NewScanner(broker.ScanPorts{
 		Subscriptions: []string{vm.Subscription()}, Lister: w.azure, Groups: w.azure, Heads: w.store, Ledger: w.store, Legs: w.store, Baselines: w.store, Machines: w.azure,
-		Prompts: w.bus, Events: w.store, Clock: clock, Token: token, Log: log, Ensure: w.enabler.Ensure,
+		Prompts: w.bus, Events: w.store, Clock: clock, Token: token, Log: log, Meter: w.meter, Ensure: w.enabler.Ensure,
 	}, rules)
 	must()
 	w.viewer, err = broker.NewViewer(w.store, w.store, w.store, clock)

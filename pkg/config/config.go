@@ -57,6 +57,8 @@ type Config struct {
 
 	Issuer, JWKSURL, TenantID string
 	Audiences                 []string
+
+	Telemetry Telemetry
 }
 
 // Part is a group of settings that a program may need.
@@ -110,6 +112,14 @@ func Settings() []Setting {
 		{"PORTCULLIS_JWKS_URL", "", "Where the issuer's keys are; by default the tenant's in the public cloud."},
 		{"PORTCULLIS_AUDIENCES", "", "The audiences of tokens for this app, separated by commas."},
 		{SecretPrefix + "*", "", "The secrets of ticketing sources, each under the name that the source gives it: a value, or better a Key Vault reference. A secret."},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT", "", "Where metrics and traces go, as OTLP over HTTP: a base URL such as http://localhost:4318. Without it nothing is exported."},
+		{"OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "Nothing else is spoken."},
+		{"OTEL_EXPORTER_OTLP_HEADERS", "", "Headers of each export: name=value, separated by commas, values percent-encoded. A secret."},
+		{"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta", "delta, or cumulative for receivers that want sums since the start."},
+		{"OTEL_METRIC_EXPORT_INTERVAL", "10000", "How often metrics are exported, in milliseconds; 100 to 300000."},
+		{"OTEL_BSP_SCHEDULE_DELAY", "1000", "How long a span may wait for its export, in milliseconds; 10 to 60000."},
+		{"OTEL_TRACES_SAMPLER_ARG", "1", "The part of the traces that is kept, from 0 to 1."},
+		{"OTEL_SERVICE_NAME", "portcullis", "The name under which metrics and traces are exported."},
 	}
 }
 
@@ -131,6 +141,7 @@ func Load(lookup func(string) (string, bool), parts Part) (Config, error) {
 		c.Port = l.number("FUNCTIONS_CUSTOMHANDLER_PORT", 1, 65535)
 		c.ShortestDuration, c.OpenWithin = l.duration("PORTCULLIS_SHORTEST_DURATION"), l.duration("PORTCULLIS_OPEN_WITHIN")
 		c.SnapshotAge, c.MaxAttempts = l.duration("PORTCULLIS_SNAPSHOT_AGE"), l.number("PORTCULLIS_MAX_ATTEMPTS", 1, 100)
+		c.Telemetry = l.telemetry()
 		c.MaxLiveGrants, c.MaxRequestsPerHour = l.number("PORTCULLIS_MAX_LIVE_GRANTS", 1, 10_000), l.number("PORTCULLIS_MAX_REQUESTS_PER_HOUR", 1, 100_000)
 	}
 	if parts&ServiceBus != 0 {

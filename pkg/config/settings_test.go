@@ -87,3 +87,38 @@ func TestTheContainerOfTheAnchorsIsAnAddressAndNothingElse(t *testing.T) {
 		}
 	}
 }
+
+func TestTelemetry(t *testing.T) {
+	with := func(more map[string]string) (config.Telemetry, error) {
+		m := complete()
+		for k, v := range more {
+			m[k] = v
+		}
+		c, err := config.Load(env(m), config.All)
+		return c.Telemetry, err
+	}
+	if c, err := with(nil); err != nil || c.Endpoint != "" || c.Ratio != 1 || c.Cumulative || c.Service != "portcullis" || c.MetricsEvery.Seconds() != 10 || c.SpansEvery.Seconds() != 1 {
+		t.Errorf("by default: %+v, %v", c, err)
+	}
+	c, err := with(map[string]string{
+		"OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector:4318", "OTEL_EXPORTER_OTLP_HEADERS": "api-key=hush%3D, x=1",
+		"OTEL_TRACES_SAMPLER_ARG": "0.1", "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "cumulative",
+	})
+	if err != nil || string(c.Headers["api-key"]) != "hush=" || string(c.Headers["x"]) != "1" || c.Ratio != 0.1 || !c.Cumulative || strings.Contains(fmt.Sprintf("%+v", c), "hush") {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if _, err := with(map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", "OTEL_EXPORTER_OTLP_HEADERS": "a=b"}); err != nil {
+		t.Error(err)
+	}
+	for name, bad := range map[string]map[string]string{
+		"no URL": {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "a password": {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://u:hush@collector"},
+		"a secret in clear": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318", "OTEL_EXPORTER_OTLP_HEADERS": "api-key=hush"},
+		"no pair":           {"OTEL_EXPORTER_OTLP_HEADERS": "hush"}, "not percent-encoded": {"OTEL_EXPORTER_OTLP_HEADERS": "a=%hush"},
+		"gRPC": {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "more than all": {"OTEL_TRACES_SAMPLER_ARG": "1.5"}, "no number": {"OTEL_TRACES_SAMPLER_ARG": "NaN"},
+		"too often": {"OTEL_METRIC_EXPORT_INTERVAL": "1"}, "another sum": {"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "lowmemory"},
+	} {
+		if _, err := with(bad); err == nil || strings.Contains(err.Error(), "hush") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -13,6 +13,8 @@ import (
 type Invocation struct {
 	// ID is the host's invocation id, for logs.
 	ID string
+	// Traceparent is the header of that name, where the host sends one.
+	Traceparent string
 	// Data is the trigger's payload: the message's bytes, or a timer's JSON.
 	Data     []byte
 	metadata map[string]json.RawMessage

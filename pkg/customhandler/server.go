@@ -88,7 +88,7 @@ func (s *Server) invoke(w http.ResponseWriter, r *http.Request, name string, f F
 		answer(w, http.StatusBadRequest)
 		return
 	}
-	in.ID = id
+	in.ID, in.Traceparent = id, r.Header.Get("Traceparent")
 	if err := f(ctx, in); err != nil {
 		s.log.ErrorContext(ctx, "failed", "error", err, "messageId", in.MessageID(), "deliveryCount", in.DeliveryCount())
 		answer(w, http.StatusInternalServerError)

@@ -24,6 +24,7 @@ var allowed = map[string][]string{
 	"pkg/broker/brokertest":          {"pkg/access", "pkg/policy", "pkg/nsg", "pkg/audit", "pkg/ticket", "pkg/broker"},
 	"pkg/identity":                   {"pkg/access"},
 	"pkg/customhandler":              {},
+	"pkg/telemetry":                  {"pkg/access", "pkg/broker", "pkg/customhandler"},
 	"pkg/config":                     {"pkg/access", "pkg/nsg"},
 	"pkg/client":                     {},
 	"pkg/azure/tables":               {"pkg/access", "pkg/policy", "pkg/accessjson", "pkg/audit", "pkg/ticket", "pkg/broker"},

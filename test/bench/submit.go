@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"runtime"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/azure/network"
 	"github.com/portcullis-access/portcullis/pkg/azure/servicebus"
 	"github.com/portcullis-access/portcullis/pkg/broker"
+	"github.com/portcullis-access/portcullis/pkg/telemetry"
 )
 
 // Resource Manager lets a principal read 250 times at once and 25 times a
@@ -105,13 +107,17 @@ func noteSubmitter(s *local, noted *calls, age time.Duration) (*broker.Submitter
 	if err != nil {
 		return nil, nil, err
 	}
-	sender, err := servicebus.New(bus, servicebus.Queues{Requests: "access-requests", Reconcile: "nsg-reconcile", Rejected: "access-rejected", EventOutbox: "event-outbox", Events: "access-events"})
+	unseen, err := telemetry.New(context.Background(), telemetry.Settings{}, slog.New(slog.DiscardHandler)) // as without an endpoint
+	if err != nil {
+		return nil, nil, err
+	}
+	sender, err := servicebus.New(bus, servicebus.Queues{Requests: "access-requests", Reconcile: "nsg-reconcile", Rejected: "access-rejected", EventOutbox: "event-outbox", Events: "access-events"}, unseen)
 	if err != nil {
 		return nil, nil, err
 	}
 	submitter, err := broker.NewSubmitter(broker.SubmitPorts{
 		Policies: store, Requests: store, Files: store, Marks: store, Index: store, Starts: store, Events: store, Lockdowns: store, Tickets: store,
-		Ledger: store, Machines: azure, Prompts: notedPrompts{sender, noted}, StartPrompts: sender, Clock: time.Now, Token: uuid.NewString,
+		Ledger: store, Machines: azure, Prompts: notedPrompts{sender, noted}, StartPrompts: sender, Clock: time.Now, Token: uuid.NewString, Meter: unseen,
 	}, broker.SubmitSettings{
 		ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute, SnapshotAge: age,
 		MaxLiveGrants: manyGrants, MaxRequestsPerHour: manyGrants,

@@ -84,7 +84,7 @@ func (w *world) start() {
 	w.secrets = leaks.OfSettings(w.stack.Env())
 	// The SDK keeps the tokens of a managed identity for the whole process, and the
 	// next round's issuer knows none of this one's.
-	if w.store, err = connect.Tables(config.Connection{ConnectionString: config.Secret(os.Getenv("AZURE_STORAGE_CONNECTION_STRING"))}); err != nil {
+	if w.store, err = connect.Tables(config.Connection{ConnectionString: config.Secret(os.Getenv("AZURE_STORAGE_CONNECTION_STRING"))}, connect.Watch{}); err != nil {
 		w.t.Fatal(err)
 	}
 	apply := exec.CommandContext(w.t.Context(), filepath.Join(w.dir, "portcullis"), "policy", "apply", "--tables", "-f", "testdata/policy.json")

@@ -42,7 +42,7 @@ func newStory(ctx context.Context, s *stack) (*story, error) {
 	}
 	d.rules = cfg.Rules
 	identity := config.Connection{ManagedIdentity: true, ClientID: s.env["AZURE_CLIENT_ID"]}
-	azure, err := connect.Network(cfg, identity, time.Now)
+	azure, err := connect.Network(cfg, identity, time.Now, connect.Watch{})
 	if err != nil {
 		return nil, err
 	}

@@ -143,7 +143,7 @@ func TestSweepFromTheShellClosesWhatHasExpired(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	azure, err := connect.Network(cfg, config.Connection{ManagedIdentity: true, ClientID: os.Getenv("AZURE_CLIENT_ID")}, time.Now)
+	azure, err := connect.Network(cfg, config.Connection{ManagedIdentity: true, ClientID: os.Getenv("AZURE_CLIENT_ID")}, time.Now, connect.Watch{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -119,7 +119,7 @@ func (w *world) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if w.store, err = connect.Tables(cfg.Tables); err != nil {
+	if w.store, err = connect.Tables(cfg.Tables, connect.Watch{}); err != nil {
 		return err
 	}
 	for _, file := range []string{filepath.Join(root, "docs/examples/policy.json"), "testdata/nobody-asserts.yaml"} {
@@ -159,9 +159,13 @@ func (w *world) tool(ctx context.Context, name string, env map[string]string, ar
 }
 
 func (w *world) token(ctx context.Context, as string, args ...string) (string, error) {
+	return w.tokenOf(ctx, w.stack, as, args...)
+}
+
+func (w *world) tokenOf(ctx context.Context, stack *localazure.Stack, as string, args ...string) (string, error) {
 	file := filepath.Join(w.dir, "env")
 	var b bytes.Buffer
-	for k, v := range w.stack.Env() {
+	for k, v := range stack.Env() {
 		fmt.Fprintf(&b, "%s='%s'\n", k, v)
 	}
 	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {

@@ -80,7 +80,7 @@ type core struct {
 
 // wire makes an instance's use cases over the ports: all there is of wiring.
 func wire(s store, c cloud, q *queue, clock broker.Clock, token func() string) (_ *core, err error) {
-	k, log := &core{outbox: q}, slog.New(slog.DiscardHandler)
+	k, log, meter := &core{outbox: q}, slog.New(slog.DiscardHandler), &brokertest.Meter{}
 	step := func(make func() error) {
 		if err == nil {
 			err = make()
@@ -89,13 +89,13 @@ func wire(s store, c cloud, q *queue, clock broker.Clock, token func() string) (
 	step(func() error {
 		k.submitter, err = broker.NewSubmitter(broker.SubmitPorts{
 			Policies: s, Requests: s, Files: s, Marks: s, Index: s, Starts: s, Events: s, Lockdowns: s, Tickets: s, Ledger: s,
-			Machines: c, Prompts: q, StartPrompts: q, Clock: clock, Token: token,
+			Machines: c, Prompts: q, StartPrompts: q, Clock: clock, Token: token, Meter: meter,
 		}, broker.SubmitSettings{ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute, SnapshotAge: 10 * time.Second, MaxLiveGrants: 20, MaxRequestsPerHour: 60})
 		return err
 	})
 	step(func() error {
 		k.reconciler, err = broker.NewReconciler(broker.ReconcilePorts{
-			Ledger: s, Legs: s, Files: s, Policies: s, Lockdowns: s, Tickets: s, Baselines: s, Events: s, Machines: c, Groups: c, Prompts: q, Clock: clock, Token: token, Log: log,
+			Ledger: s, Legs: s, Files: s, Policies: s, Lockdowns: s, Tickets: s, Baselines: s, Events: s, Machines: c, Groups: c, Prompts: q, Clock: clock, Token: token, Log: log, Meter: meter,
 		}, settings)
 		return err
 	})
@@ -125,14 +125,14 @@ func wire(s store, c cloud, q *queue, clock broker.Clock, token func() string) (
 	step(func() error {
 		k.sweeper, err = broker.NewSweeper(broker.SweepPorts{
 			Heads: s, Ledger: s, Pending: s, Prompts: q, Events: s, Clock: clock, Log: log, Resume: k.submitter.Resume, Starts: s, Start: k.submitter.Start,
-			Lockdown: k.lockdown.Tell, Reconcile: k.reconciler.Reconcile, Publish: k.publisher.PublishDue, Tickets: s, WorkTicket: k.tickets.Work,
+			Lockdown: k.lockdown.Tell, Reconcile: k.reconciler.Reconcile, Publish: k.publisher.PublishDue, Tickets: s, WorkTicket: k.tickets.Work, Meter: meter,
 		})
 		return err
 	})
 	step(func() error {
 		k.scanner, err = broker.NewScanner(broker.ScanPorts{
 			Subscriptions: []string{subscription}, Lister: c, Groups: c, Heads: s, Ledger: s, Legs: s, Baselines: s, Machines: c, Prompts: q, Events: s,
-			Clock: clock, Token: token, Log: log, Ensure: k.enabler.Ensure,
+			Clock: clock, Token: token, Log: log, Meter: meter, Ensure: k.enabler.Ensure,
 		}, settings)
 		return err
 	})
@@ -143,7 +143,7 @@ func wire(s store, c cloud, q *queue, clock broker.Clock, token func() string) (
 		})
 		return err
 	})
-	step(func() error { k.dead, err = broker.NewDeadLetters(s, q, s, q, clock, token, log); return err })
+	step(func() error { k.dead, err = broker.NewDeadLetters(s, q, s, q, clock, token, log, meter); return err })
 	return k, err
 }
 

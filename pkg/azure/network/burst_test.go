@@ -116,12 +116,12 @@ func newBurst(t *testing.T, groups, machines int) *burst {
 	}}
 	b.submitter, err = broker.NewSubmitter(broker.SubmitPorts{
 		Policies: b.store, Requests: b.store, Files: b.store, Marks: b.store, Index: b.store, Starts: b.store, Events: b.store, Lockdowns: b.store, Tickets: b.store, Ledger: b.store,
-		Machines: azure, Prompts: b.bus, StartPrompts: b.bus, Clock: time.Now, Token: uuid.NewString,
+		Machines: azure, Prompts: b.bus, StartPrompts: b.bus, Clock: time.Now, Token: uuid.NewString, Meter: &brokertest.Meter{},
 	}, broker.SubmitSettings{ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute, SnapshotAge: 10 * time.Second})
 	must()
 	b.reconciler, err = broker.NewReconciler(broker.ReconcilePorts{
 		Ledger: b.store, Legs: b.store, Baselines: b.store, Files: b.store, Policies: b.store, Lockdowns: b.store, Tickets: b.store, Events: b.store, Machines: azure, Groups: azure,
-		Prompts: b.bus, Clock: time.Now, Token: uuid.NewString, Log: slog.New(slog.DiscardHandler),
+		Prompts: b.bus, Clock: time.Now, Token: uuid.NewString, Log: slog.New(slog.DiscardHandler), Meter: &brokertest.Meter{},
 	}, nsg.Settings{Installation: "x", Band: nsg.Band{Low: 100, High: 999}, MaxGrant: 24 * time.Hour})
 	must()
 	return b

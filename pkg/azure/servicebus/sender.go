@@ -26,22 +26,30 @@ const sendTimeout = 20 * time.Second
 // Queues names the queues, and the topic Events.
 type Queues struct{ Requests, Reconcile, Rejected, EventOutbox, Events string }
 
+// Tracer lets a trace go on with a message.
+type Tracer interface {
+	// Send begins the sending to a queue, and gives the application properties that
+	// carry the trace; delayed says that the message is scheduled.
+	Send(ctx context.Context, to string, delayed bool) (_ context.Context, properties map[string]any, end func(error))
+}
+
 // Sender implements the broker's Prompts, EventPrompts and Outbox. It is safe for
 // concurrent use.
 type Sender struct {
 	client *azservicebus.Client
 	queues Queues
+	tracer Tracer
 
 	mu      sync.Mutex
 	senders map[string]*azservicebus.Sender
 }
 
 // New makes a Sender; it connects at the first send.
-func New(client *azservicebus.Client, queues Queues) (*Sender, error) {
-	if client == nil || queues.Requests == "" || queues.Reconcile == "" || queues.Rejected == "" || queues.EventOutbox == "" || queues.Events == "" {
-		return nil, errors.New("servicebus: a client and the names of all queues are required")
+func New(client *azservicebus.Client, queues Queues, tracer Tracer) (*Sender, error) {
+	if client == nil || tracer == nil || queues.Requests == "" || queues.Reconcile == "" || queues.Rejected == "" || queues.EventOutbox == "" || queues.Events == "" {
+		return nil, errors.New("servicebus: a client, the names of all queues and a tracer are required")
 	}
-	return &Sender{client: client, queues: queues, senders: map[string]*azservicebus.Sender{}}, nil
+	return &Sender{client: client, queues: queues, tracer: tracer, senders: map[string]*azservicebus.Sender{}}, nil
 }
 
 // SessionID is the session of an NSG on the queue nsg-reconcile. A session's id
@@ -132,7 +140,13 @@ func message(body []byte) *azservicebus.Message {
 	return &azservicebus.Message{Body: body, ContentType: to.Ptr("application/json")}
 }
 
-func (s *Sender) send(ctx context.Context, queue string, m *azservicebus.Message) error {
+func (s *Sender) send(ctx context.Context, queue string, m *azservicebus.Message) (err error) {
+	ctx, properties, end := s.tracer.Send(ctx, queue, m.ScheduledEnqueueTime != nil)
+	defer func() { end(err) }()
+	if m.ApplicationProperties == nil {
+		m.ApplicationProperties = map[string]any{}
+	}
+	maps.Copy(m.ApplicationProperties, properties)
 	return s.with(ctx, queue, func(ctx context.Context, sender *azservicebus.Sender) error { return sender.SendMessage(ctx, m, nil) })
 }
 

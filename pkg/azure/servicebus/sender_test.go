@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -66,6 +67,8 @@ type world struct {
 	*servicebus.Sender
 	bus    *local.Server
 	client *azservicebus.Client
+	traced bool
+	ended  []error // of the sends
 }
 
 // inWorld runs the test in a bubble, where weeks pass in no time.
@@ -90,7 +93,7 @@ func inWorld(t *testing.T, test func(w *world)) {
 		w.client, err = azservicebus.NewClientFromConnectionString("Endpoint=sb://test;SharedAccessKeyName=key;SharedAccessKey=secret",
 			&azservicebus.ClientOptions{NewWebSocketConn: p.dial})
 		w.check(err)
-		w.Sender, err = servicebus.New(w.client, queues)
+		w.Sender, err = servicebus.New(w.client, queues, w)
 		w.check(err)
 		test(w)
 		w.check(w.Sender.Close(context.Background()))
@@ -98,6 +101,14 @@ func inWorld(t *testing.T, test func(w *world)) {
 		w.check(bus.Close())
 		w.check(<-served)
 	})
+}
+
+// Send implements servicebus.Tracer: a trace that says what it was asked.
+func (w *world) Send(ctx context.Context, to string, delayed bool) (context.Context, map[string]any, func(error)) {
+	if !w.traced {
+		return ctx, nil, func(error) {}
+	}
+	return ctx, map[string]any{"traceparent": to, "delayed": delayed}, func(err error) { w.ended = append(w.ended, err) }
 }
 
 func (w *world) check(err error) {
@@ -206,6 +217,40 @@ func TestARetryKeepsItsIDAndCountsItsAttempts(t *testing.T) {
 	})
 }
 
+func TestEachMessageCarriesItsTrace(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.traced = true
+		soon := func() time.Time { return time.Now().Add(10 * time.Second) }
+		for want, send := range map[string]func() error{
+			"map[delayed:true portcullis-attempts:1 traceparent:access-requests]": func() error {
+				forged := map[string]string{"traceparent": "forged"}
+				return w.Retry(context.Background(), broker.RequestMessage{ID: "m", Properties: forged, Attempts: 1}, soon())
+			},
+			"map[delayed:true portcullis-start:ar-1 traceparent:access-requests]": func() error { return w.PromptStart(context.Background(), "ar-1", soon()) },
+		} {
+			w.check(send())
+			if m := w.receive(queues.Requests); fmt.Sprint(m.ApplicationProperties) != want {
+				w.Errorf("%v, want %v", m.ApplicationProperties, want)
+			}
+		}
+		for _, when := range []time.Time{{}, soon()} {
+			w.check(w.Prompt(context.Background(), web, when))
+			s, err := w.client.AcceptSessionForQueue(context.Background(), queues.Reconcile, servicebus.SessionID(web), nil)
+			w.check(err)
+			got, err := s.ReceiveMessages(context.Background(), 1, nil)
+			w.check(err)
+			w.check(s.CompleteMessage(context.Background(), got[0], nil))
+			w.check(s.Close(context.Background()))
+			if p := fmt.Sprint(got[0].ApplicationProperties); p != fmt.Sprintf("map[delayed:%v traceparent:nsg-reconcile]", !when.IsZero()) {
+				w.Errorf("%v", p)
+			}
+		}
+		if len(w.ended) != 4 || slices.ContainsFunc(w.ended, func(err error) bool { return err != nil }) {
+			w.Errorf("%v", w.ended)
+		}
+	})
+}
+
 func TestARejectionSaysWhyAndIsKeptForAWhile(t *testing.T) {
 	var many []access.Violation
 	for i := range 200 {
@@ -290,10 +335,10 @@ func TestASenderThatWasClosedIsMadeAnew(t *testing.T) {
 }
 
 func TestNewNeedsAClientAndAllQueues(t *testing.T) {
-	if _, err := servicebus.New(nil, queues); err == nil {
+	if _, err := servicebus.New(nil, queues, &world{}); err == nil {
 		t.Error("made without a client")
 	}
-	if _, err := servicebus.New(&azservicebus.Client{}, servicebus.Queues{Requests: "a", Reconcile: "b"}); err == nil {
+	if _, err := servicebus.New(&azservicebus.Client{}, servicebus.Queues{Requests: "a", Reconcile: "b"}, &world{}); err == nil {
 		t.Error("made without a queue")
 	}
 }
