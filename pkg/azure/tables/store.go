@@ -2,8 +2,9 @@
 //
 // Tables: policies (a partition per subscription), requests (a partition per
 // request or NSG: the record, ended legs, events and their seals; and one for the
-// lockdown), pending (what Submit has not finished, what is to be started, whose
-// events are to be sent, and the events of tickets that are not worked), nsgs (a
+// lockdown), pending (what Submit has not finished, what is to be started, which
+// NSGs are due, whose events are to be sent, and the events of tickets that are not
+// worked), nsgs (a
 // partition per NSG: its head and its live legs), index (requests by name, by VM, by
 // ticket and by day), journal (events by the day on which they were sealed), tickets
 // (a partition per ticket: what its last event said; and one per event), sources.
