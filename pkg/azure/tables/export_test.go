@@ -12,8 +12,8 @@ import (
 func EnterMany(ctx context.Context, s *Store, name string, entries []broker.IndexEntry) error {
 	var actions []aztables.TransactionAction
 	for _, e := range entries {
-		for _, key := range []string{e.Position(), untilKey(e)} {
-			r, err := entryRow(namePartition(name), key, e)
+		for _, rowOf := range []func(string, broker.IndexEntry) (row, error){entryRow, untilRow} {
+			r, err := rowOf(namePartition(name), e)
 			if err != nil {
 				return err
 			}

@@ -40,12 +40,24 @@ func untilKey(e broker.IndexEntry) string {
 	return keyUntil + broker.IndexEntry{DecidedAt: latest, Request: e.Request}.Position()
 }
 
-func entryRow(partition, key string, e broker.IndexEntry) (row, error) {
+// untilRow holds no more than what is counted: every request reads those of its names.
+func untilRow(partition string, e broker.IndexEntry) (row, error) {
+	key := untilKey(e)
+	e.VMs, e.Tickets = nil, nil
 	r, err := newRow(partition, key, e)
 	if err != nil {
 		return nil, err
 	}
-	r["Outcome"], r["Requestor"], r["Request"] = string(e.Outcome), e.Requestor.Name, string(e.Request)
+	r["Request"] = string(e.Request)
+	return r, nil
+}
+
+func entryRow(partition string, e broker.IndexEntry) (row, error) {
+	r, err := newRow(partition, e.Position(), e)
+	if err != nil {
+		return nil, err
+	}
+	r["Outcome"], r["Requestor"] = string(e.Outcome), e.Requestor.Name
 	r.time("DecidedAt", e.DecidedAt)
 	return r, nil
 }
@@ -53,7 +65,7 @@ func entryRow(partition, key string, e broker.IndexEntry) (row, error) {
 // enter writes the entry to a partition. What was accepted never changes, so it is
 // left as it is where it stands.
 func (s *Store) enter(ctx context.Context, partition string, e broker.IndexEntry) error {
-	r, err := entryRow(partition, e.Position(), e)
+	r, err := entryRow(partition, e)
 	if err != nil {
 		return err
 	}
@@ -79,8 +91,8 @@ func (s *Store) enterName(ctx context.Context, name string, e broker.IndexEntry,
 		kind = aztables.TransactionTypeAdd
 	}
 	actions := also
-	for _, key := range []string{e.Position(), untilKey(e)} {
-		r, err := entryRow(namePartition(name), key, e)
+	for _, rowOf := range []func(string, broker.IndexEntry) (row, error){entryRow, untilRow} {
+		r, err := rowOf(namePartition(name), e)
 		if err != nil {
 			return err
 		}
@@ -157,7 +169,8 @@ func (s *Store) Claim(ctx context.Context, e broker.IndexEntry, since, now time.
 		if err := s.enterName(ctx, name, e); err != nil {
 			return nil, err
 		}
-		rows, err := query(ctx, s.index, "PartitionKey eq "+literal(namePartition(name))+" and RowKey ge "+literal(keyUntil)+" and RowKey lt "+literal(keyUntil+last))
+		rows, err := queryAs(ctx, s.index, "PartitionKey eq "+literal(namePartition(name))+" and RowKey ge "+literal(keyUntil)+" and RowKey lt "+literal(keyUntil+last),
+			0, aztables.MetadataFormatMinimal)
 		if err != nil {
 			return nil, err
 		}

@@ -150,9 +150,13 @@ func query(ctx context.Context, c *aztables.Client, filter string) ([]row, error
 
 // queryMost gives the first rows in the order of their keys; 0 is all of them.
 func queryMost(ctx context.Context, c *aztables.Client, filter string, most int) ([]row, error) {
+	return queryAs(ctx, c, filter, most, aztables.MetadataFormatFull)
+}
+
+// queryAs is queryMost in a format; only the full one promises ETags.
+func queryAs(ctx context.Context, c *aztables.Client, filter string, most int, format aztables.MetadataFormat) ([]row, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*opTimeout)
 	defer cancel()
-	format := aztables.MetadataFormatFull
 	o := &aztables.ListEntitiesOptions{Filter: &filter, Format: &format}
 	if most > 0 {
 		top := int32(min(most, 1000)) // the most that a page may have
