@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -63,6 +64,28 @@ func hasDue(t time.Time) bool { return !t.IsZero() && t.Before(never) }
 func dueRow(id access.ResourceID, due time.Time) row {
 	of := hash(string(id))
 	return row{"PartitionKey": duePartition, "RowKey": dueKey(of, due), "Of": of, "NSG": string(id)}
+}
+
+// A head's version says in which minute it was due when it was read. Under that
+// version the row stands as long as the head does, so that who leaves the minute as
+// it is, as on the way to a close, writes the head alone.
+
+func headVersion(due time.Time, etag string) string { return minuteOf(due) + " " + etag }
+
+func versionOf(version string) (minute, etag string) {
+	minute, etag, ok := strings.Cut(version, " ")
+	if !ok {
+		return "", version
+	}
+	return minute, etag
+}
+
+// minuteOf is the minute in which a head is due, "" for never.
+func minuteOf(due time.Time) string {
+	if !hasDue(due) {
+		return ""
+	}
+	return dueMinute(due)
 }
 
 // setDue lets write give the NSG's head its DueAt, after the row by which Due finds it.

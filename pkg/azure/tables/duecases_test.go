@@ -161,31 +161,52 @@ func sweeperOver(t *testing.T, s *tables.Store, p broker.Prompts, now time.Time)
 
 func TestASweepCostsWhatIsDueAndNotWhatThereIs(t *testing.T) {
 	const groups = 5000
-	for _, due := range []int{0, 10} {
-		t.Run(fmt.Sprint(due), func(t *testing.T) {
-			h := standIn(t)
-			s := direct(t, h)
-			now := time.Now()
-			for i := range groups {
-				when := now.Add(time.Hour)
-				if i%(groups/10) == 0 && due > 0 {
-					when = now
-				}
-				check(t, s.Touch(t.Context(), on+access.ResourceID(fmt.Sprint(i)), "t", when))
-			}
-			var c counted
-			seen := storeOver(t, c.over(h))
-			prompts := &prompted{}
-			sweeper := sweeperOver(t, seen, prompts, now)
-			check(t, sweeper.Sweep(t.Context()))
-			if n := int(prompts.n.Load()); n != due {
-				t.Errorf("%d groups were prompted", n)
-			}
-			// Beside the heads: one query each for what is due, pending, to be started
-			// and left of tickets; and the row that says that the index is whole.
-			if calls, rows := c.calls.Load(), c.rows.Load(); calls != int64(4+due) || rows != int64(1+2*due) {
-				t.Errorf("%d calls and %d rows for %d groups that are due", calls, rows, due)
-			}
-		})
+	h, now := standIn(t), time.Now()
+	s := direct(t, h)
+	for i := range groups {
+		check(t, s.Touch(t.Context(), on+access.ResourceID(fmt.Sprint(i)), "t", now.Add(time.Hour)))
 	}
+	for _, due := range []int{0, 10} {
+		for i := range due {
+			check(t, s.Touch(t.Context(), on+access.ResourceID(fmt.Sprint(i*groups/due)), "t", now))
+		}
+		var c counted
+		prompts := &prompted{}
+		check(t, sweeperOver(t, storeOver(t, c.over(h)), prompts, now).Sweep(t.Context()))
+		if n := int(prompts.n.Load()); n != due {
+			t.Errorf("%d groups were prompted", n)
+		}
+		// Beside the heads: one query each for what is due, pending, to be started
+		// and left of tickets; and the row that says that the index is whole.
+		if calls, rows := c.calls.Load(), c.rows.Load(); calls != int64(4+due) || rows != int64(1+2*due) {
+			t.Errorf("%d calls and %d rows for %d groups that are due", calls, rows, due)
+		}
+	}
+}
+
+// TestACloseNeedsTheHeadAlone saves a head as on the way to a close, while nothing
+// else can be written.
+func TestACloseNeedsTheHeadAlone(t *testing.T) {
+	w, ctx := newWorld(t, 1000), t.Context()
+	check(t, w.Touch(ctx, on, "t", at))
+	h, err := w.Head(ctx, on)
+	check(t, err)
+	stop := w.intercept(func(rw http.ResponseWriter, r *http.Request) bool {
+		if strings.Contains(r.URL.Path, "nsgs") {
+			return false
+		}
+		refuse(rw, http.StatusServiceUnavailable, "ServerBusy")
+		return true
+	})
+	h.AsOf = at
+	h, err = w.SaveHead(ctx, h)
+	check(t, err)
+	h.Trouble = "some"
+	h, err = w.SaveHead(ctx, h) // under the version that it gave
+	check(t, err)
+	h.DueAt = at.Add(time.Hour)
+	_, err = w.SaveHead(ctx, h)
+	wantCode(t, err, access.Unavailable, "tables_unavailable")
+	stop()
+	wantDue(t, w.Store, at, 1)
 }

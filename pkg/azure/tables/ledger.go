@@ -44,9 +44,9 @@ func headOf(r row) (broker.Head, error) {
 	if err != nil {
 		return broker.Head{}, access.Wrap(err, access.Internal, "record_unreadable", "a stored head cannot be read")
 	}
-	return broker.Head{
-		NSG: id, Wanted: text("Wanted"), Done: text("Done"), DueAt: when("DueAt"), AsOf: when("AsOf"), Trouble: text("Trouble"), ETag: r.etag(),
-	}, nil
+	h := broker.Head{NSG: id, Wanted: text("Wanted"), Done: text("Done"), DueAt: when("DueAt"), AsOf: when("AsOf"), Trouble: text("Trouble")}
+	h.ETag = headVersion(h.DueAt, r.etag())
+	return h, nil
 }
 
 // Head implements broker.Ledger.
@@ -63,10 +63,19 @@ func (s *Store) Head(ctx context.Context, id access.ResourceID) (broker.Head, er
 
 // SaveHead implements broker.Ledger.
 func (s *Store) SaveHead(ctx context.Context, h broker.Head) (saved broker.Head, err error) {
-	err = s.setDue(ctx, h.NSG, h.DueAt, func() (err error) {
+	was, etag := versionOf(h.ETag)
+	h.ETag = etag
+	write := func() error {
+		var err error
 		saved, err = s.saveHead(ctx, h)
+		saved.ETag = headVersion(h.DueAt, saved.ETag)
 		return err
-	})
+	}
+	if was != "" && was == minuteOf(h.DueAt) {
+		err = write()
+	} else {
+		err = s.setDue(ctx, h.NSG, h.DueAt, write)
+	}
 	return saved, err
 }
 
