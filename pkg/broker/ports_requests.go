@@ -141,7 +141,7 @@ type Index interface {
 	// Claim writes the entry under its names, so that whoever counts after it sees
 	// it, and gives the entries of the same names which were there before it and
 	// were decided since the time or have grants that end after now. Both are found
-	// among those decided within LiveWithin.
+	// among those decided within LiveWithin, and may come without VMs and Tickets.
 	Claim(ctx context.Context, e IndexEntry, since, now time.Time) ([]IndexEntry, error)
 	// Enter writes the entry everywhere it belongs; again is no error.
 	Enter(ctx context.Context, e IndexEntry) error

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/broker"
@@ -25,20 +26,49 @@ func vmPartition(vm access.ResourceID) string { return "vm-" + hash(string(vm)) 
 
 func vouchedPartition(id access.TicketID) string { return "ticket-" + hash(id.String()) }
 
-// enter writes the entry to a partition. What was accepted never changes, so it is
-// left as it is where it stands; its time of writing is its place in a count.
-func (s *Store) enter(ctx context.Context, partition string, e broker.IndexEntry) error {
+// keyUntil begins the second row of an entry under a name: its place among those
+// that count. It is ordered by the later of the decision and the last grant's end,
+// the latest first, so that what was decided within an hour or has not ended is one
+// range, however much lies behind it.
+const keyUntil = "until-"
+
+func untilKey(e broker.IndexEntry) string {
+	latest := e.DecidedAt
+	if until := e.Until(); until.After(latest) {
+		latest = until
+	}
+	return keyUntil + broker.IndexEntry{DecidedAt: latest, Request: e.Request}.Position()
+}
+
+// untilRow holds no more than what is counted: every request reads those of its names.
+func untilRow(partition string, e broker.IndexEntry) (row, error) {
+	key := untilKey(e)
+	e.VMs, e.Tickets = nil, nil
+	r, err := newRow(partition, key, e)
+	if err != nil {
+		return nil, err
+	}
+	r["Request"] = string(e.Request)
+	return r, nil
+}
+
+func entryRow(partition string, e broker.IndexEntry) (row, error) {
 	r, err := newRow(partition, e.Position(), e)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r["Outcome"], r["Requestor"] = string(e.Outcome), e.Requestor.Name
 	r.time("DecidedAt", e.DecidedAt)
-	until := e.Until()
-	if until.Before(e.DecidedAt) {
-		until = e.DecidedAt // a column must not be missing, nor lie before 1601
+	return r, nil
+}
+
+// enter writes the entry to a partition. What was accepted never changes, so it is
+// left as it is where it stands.
+func (s *Store) enter(ctx context.Context, partition string, e broker.IndexEntry) error {
+	r, err := entryRow(partition, e)
+	if err != nil {
+		return err
 	}
-	r.time("Until", until)
 	if e.Outcome == access.Accepted {
 		_, err := insert(ctx, s.index, r)
 		return err
@@ -53,12 +83,61 @@ func (s *Store) enter(ctx context.Context, partition string, e broker.IndexEntry
 	return failure(err, "indexing a request")
 }
 
+// enterName writes the entry's two rows under a name together. What was accepted is
+// left as it is where it stands: its time of writing is its place in a count.
+func (s *Store) enterName(ctx context.Context, name string, e broker.IndexEntry, also ...aztables.TransactionAction) error {
+	kind := aztables.TransactionTypeInsertReplace
+	if e.Outcome == access.Accepted {
+		kind = aztables.TransactionTypeAdd
+	}
+	actions := also
+	for _, rowOf := range []func(string, broker.IndexEntry) (row, error){entryRow, untilRow} {
+		r, err := rowOf(namePartition(name), e)
+		if err != nil {
+			return err
+		}
+		a, err := action(kind, r, "")
+		if err != nil {
+			return err
+		}
+		actions = append(actions, a)
+	}
+	err := submit(ctx, s.index, actions)
+	if e.Outcome == access.Accepted && access.ReasonOf(err) == "row_changed" {
+		return nil
+	}
+	return err
+}
+
+// enterRefusal is enterName of what was claimed as accepted before it was refused:
+// that one must not count any more.
+func (s *Store) enterRefusal(ctx context.Context, name string, e broker.IndexEntry) (err error) {
+	p := namePartition(name)
+	for range addTries {
+		rows, err := query(ctx, s.index, "PartitionKey eq "+literal(p)+" and RowKey ge "+literal(keyUntil)+" and RowKey lt "+literal(untilKey(e))+
+			" and Request eq "+literal(string(e.Request)))
+		if err != nil {
+			return err
+		}
+		var gone []aztables.TransactionAction
+		for _, r := range rows {
+			a, err := action(aztables.TransactionTypeDelete, row{"PartitionKey": p, "RowKey": r.key()}, string(azcore.ETagAny))
+			if err != nil {
+				return err
+			}
+			gone = append(gone, a)
+		}
+		// Somebody who does the same at the same time may have removed them.
+		if err = s.enterName(ctx, name, e, gone...); access.CodeOf(err) != access.NotFound {
+			return err
+		}
+	}
+	return access.Errorf(access.Aborted, "row_changed", "a refusal is being entered by many at once")
+}
+
 // Enter implements broker.Index.
 func (s *Store) Enter(ctx context.Context, e broker.IndexEntry) error {
 	partitions := []string{dayPartition(e.DecidedAt)}
-	for _, name := range e.Names() {
-		partitions = append(partitions, namePartition(name))
-	}
 	for _, vm := range e.VMs {
 		partitions = append(partitions, vmPartition(vm))
 	}
@@ -70,41 +149,52 @@ func (s *Store) Enter(ctx context.Context, e broker.IndexEntry) error {
 	for _, p := range partitions {
 		g.Go(func() error { return s.enter(gctx, p, e) })
 	}
+	for _, name := range e.Names() {
+		g.Go(func() error {
+			if e.Outcome == access.Accepted {
+				return s.enterName(gctx, name, e)
+			}
+			return s.enterRefusal(gctx, name, e)
+		})
+	}
 	return g.Wait()
 }
 
-// Claim implements broker.Index.
+// Claim implements broker.Index. It reads what counts and what ended since, not
+// what the names have asked for before.
 func (s *Store) Claim(ctx context.Context, e broker.IndexEntry, since, now time.Time) ([]broker.IndexEntry, error) {
-	_, last := broker.IndexQuery{From: now.Add(-broker.LiveWithin)}.Bounds()
-	stamp := func(t time.Time) string { return "datetime" + literal(t.UTC().Format(time.RFC3339Nano)) }
+	_, last := broker.IndexQuery{From: since}.Bounds()
 	var out []broker.IndexEntry
 	for _, name := range e.Names() {
-		p := namePartition(name)
-		if err := s.enter(ctx, p, e); err != nil {
+		if err := s.enterName(ctx, name, e); err != nil {
 			return nil, err
 		}
-		rows, err := query(ctx, s.index, "PartitionKey eq "+literal(p)+" and RowKey lt "+literal(last)+
-			" and (DecidedAt ge "+stamp(since)+" or Until gt "+stamp(now)+")")
+		rows, err := queryAs(ctx, s.index, "PartitionKey eq "+literal(namePartition(name))+" and RowKey ge "+literal(keyUntil)+" and RowKey lt "+literal(keyUntil+last),
+			0, aztables.MetadataFormatMinimal)
 		if err != nil {
 			return nil, err
 		}
-		before, err := writtenBefore(rows, e.Position())
+		before, err := writtenBefore(rows, untilKey(e))
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, before...)
+		for _, b := range before {
+			if !b.DecidedAt.Before(since) || b.Until().After(now) {
+				out = append(out, b)
+			}
+		}
 	}
 	return out, nil
 }
 
-// writtenBefore gives the entries that were there before the one at the position,
+// writtenBefore gives the entries that were there before the one with the key,
 // by the service's own clock: of any two, one counts the other. Should that clock
 // ever step back, a count is off by the few that were written meanwhile.
-func writtenBefore(rows []row, position string) ([]broker.IndexEntry, error) {
+func writtenBefore(rows []row, key string) ([]broker.IndexEntry, error) {
 	at := func(r row) string { t, _ := r["Timestamp"].(string); return strings.TrimSuffix(t, "Z") }
 	own := ""
 	for _, r := range rows {
-		if r.key() == position {
+		if r.key() == key {
 			own = at(r)
 		}
 	}
@@ -113,7 +203,7 @@ func writtenBefore(rows []row, position string) ([]broker.IndexEntry, error) {
 	}
 	var out []broker.IndexEntry
 	for _, r := range rows {
-		if t := at(r); t > own || t == own && r.key() >= position {
+		if t := at(r); t > own || t == own && r.key() >= key {
 			continue
 		}
 		var e broker.IndexEntry

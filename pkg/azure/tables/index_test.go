@@ -110,6 +110,18 @@ func TestARefusalReplacesTheClaim(t *testing.T) {
 	if diff := cmp.Diff([]broker.IndexEntry{e}, got); diff != "" {
 		t.Error(diff)
 	}
+	// Whoever counts finds the refusal alone, and within the hour only.
+	check(t, w.Enter(ctx, e)) // again
+	for n, want := range []int{1, 0} {
+		now := at.Add(time.Duration(n) * 2 * time.Hour)
+		later := entry(2+n, "anna@contoso.com", now.Sub(at))
+		later.Outcome, later.Ends = access.Refused, nil
+		counted, err := w.Claim(ctx, later, now.Add(-time.Hour), now)
+		check(t, err)
+		if len(counted) != want || want > 0 && counted[0].Reason != "limit_live_grants" {
+			t.Errorf("%+v", counted)
+		}
+	}
 }
 
 func TestAClaimSeesThoseThatWereThereBefore(t *testing.T) {

@@ -44,9 +44,9 @@ func headOf(r row) (broker.Head, error) {
 	if err != nil {
 		return broker.Head{}, access.Wrap(err, access.Internal, "record_unreadable", "a stored head cannot be read")
 	}
-	return broker.Head{
-		NSG: id, Wanted: text("Wanted"), Done: text("Done"), DueAt: when("DueAt"), AsOf: when("AsOf"), Trouble: text("Trouble"), ETag: r.etag(),
-	}, nil
+	h := broker.Head{NSG: id, Wanted: text("Wanted"), Done: text("Done"), DueAt: when("DueAt"), AsOf: when("AsOf"), Trouble: text("Trouble")}
+	h.ETag = headVersion(h.DueAt, r.etag())
+	return h, nil
 }
 
 // Head implements broker.Ledger.
@@ -62,7 +62,24 @@ func (s *Store) Head(ctx context.Context, id access.ResourceID) (broker.Head, er
 }
 
 // SaveHead implements broker.Ledger.
-func (s *Store) SaveHead(ctx context.Context, h broker.Head) (broker.Head, error) {
+func (s *Store) SaveHead(ctx context.Context, h broker.Head) (saved broker.Head, err error) {
+	was, etag := versionOf(h.ETag)
+	h.ETag = etag
+	write := func() error {
+		var err error
+		saved, err = s.saveHead(ctx, h)
+		saved.ETag = headVersion(h.DueAt, saved.ETag)
+		return err
+	}
+	if was != "" && was == minuteOf(h.DueAt) {
+		err = write()
+	} else {
+		err = s.setDue(ctx, h.NSG, h.DueAt, write)
+	}
+	return saved, err
+}
+
+func (s *Store) saveHead(ctx context.Context, h broker.Head) (broker.Head, error) {
 	r := headRow(h.NSG)
 	r["Wanted"], r["Done"], r["Trouble"] = h.Wanted, h.Done, h.Trouble
 	r.due(h.DueAt)
@@ -166,7 +183,7 @@ func (s *Store) addLegs(ctx context.Context, id access.ResourceID, legs []access
 		}
 		actions = append(actions, a)
 	}
-	return submit(ctx, s.nsg, actions)
+	return s.setDue(ctx, id, due, func() error { return submit(ctx, s.nsg, actions) })
 }
 
 // Touch implements broker.LegWriter.
@@ -176,7 +193,7 @@ func (s *Store) Touch(ctx context.Context, id access.ResourceID, token string, d
 
 // UpdateLegs implements broker.LegWriter.
 func (s *Store) UpdateLegs(ctx context.Context, _ access.ResourceID, legs []access.Leg) error {
-	return s.updateLegs(ctx, legs, nil)
+	return s.updateLegs(legs, nil, func(actions []aztables.TransactionAction) error { return submit(ctx, s.nsg, actions) })
 }
 
 // ChangeLegs implements broker.LegWriter.
@@ -185,11 +202,13 @@ func (s *Store) ChangeLegs(ctx context.Context, id access.ResourceID, legs []acc
 	if err != nil {
 		return err
 	}
-	return s.updateLegs(ctx, legs, []aztables.TransactionAction{head})
+	return s.updateLegs(legs, []aztables.TransactionAction{head}, func(actions []aztables.TransactionAction) error {
+		return s.setDue(ctx, id, due, func() error { return submit(ctx, s.nsg, actions) })
+	})
 }
 
 // updateLegs writes the legs, each transaction with what goes with all of them.
-func (s *Store) updateLegs(ctx context.Context, legs []access.Leg, with []aztables.TransactionAction) error {
+func (s *Store) updateLegs(legs []access.Leg, with []aztables.TransactionAction, write func([]aztables.TransactionAction) error) error {
 	for len(legs) > 0 {
 		n := min(len(legs), maxTransaction-len(with))
 		actions := slices.Clone(with)
@@ -207,7 +226,7 @@ func (s *Store) updateLegs(ctx context.Context, legs []access.Leg, with []aztabl
 			}
 			actions = append(actions, a)
 		}
-		err := submit(ctx, s.nsg, actions)
+		err := write(actions)
 		if access.CodeOf(err) == access.NotFound {
 			return access.Wrap(err, access.Aborted, "row_changed", "a leg has ended meanwhile")
 		}
@@ -286,16 +305,6 @@ func (s *Store) removeLeg(ctx context.Context, id access.ResourceID, l access.Le
 		return err
 	}
 	return nil
-}
-
-// Due implements broker.Heads.
-func (s *Store) Due(ctx context.Context, now time.Time) ([]broker.Head, error) {
-	return s.heads(ctx, "RowKey eq 'head' and DueAt le datetime"+literal(now.UTC().Format(time.RFC3339Nano)))
-}
-
-// All implements broker.Heads.
-func (s *Store) All(ctx context.Context) ([]broker.Head, error) {
-	return s.heads(ctx, "RowKey eq 'head'")
 }
 
 func (s *Store) heads(ctx context.Context, filter string) ([]broker.Head, error) {

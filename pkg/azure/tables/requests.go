@@ -15,10 +15,12 @@ const pendingPartition = "pending"
 
 // Begin implements broker.Requests.
 func (s *Store) Begin(ctx context.Context, rec access.Record) (access.Record, bool, error) {
-	// A record that was finished meanwhile has decided.
-	stored, pending, err := s.Find(ctx, rec.ID)
-	if access.CodeOf(err) != access.NotFound {
-		return stored, pending, err
+	// A record that was finished meanwhile has decided. What is pending is found by
+	// the insert, and costs no read.
+	if _, err := s.kept(ctx, rec.ID); err == nil {
+		return s.Find(ctx, rec.ID)
+	} else if access.CodeOf(err) != access.NotFound {
+		return access.Record{}, false, err
 	}
 	r, err := newRow(pendingPartition, string(rec.ID), rec)
 	if err != nil {

@@ -2,8 +2,9 @@
 //
 // Tables: policies (a partition per subscription), requests (a partition per
 // request or NSG: the record, ended legs, events and their seals; and one for the
-// lockdown), pending (what Submit has not finished, what is to be started, whose
-// events are to be sent, and the events of tickets that are not worked), nsgs (a
+// lockdown), pending (what Submit has not finished, what is to be started, which
+// NSGs are due, whose events are to be sent, and the events of tickets that are not
+// worked), nsgs (a
 // partition per NSG: its head and its live legs), index (requests by name, by VM, by
 // ticket and by day), journal (events by the day on which they were sealed), tickets
 // (a partition per ticket: what its last event said; and one per event), sources.
@@ -149,9 +150,13 @@ func query(ctx context.Context, c *aztables.Client, filter string) ([]row, error
 
 // queryMost gives the first rows in the order of their keys; 0 is all of them.
 func queryMost(ctx context.Context, c *aztables.Client, filter string, most int) ([]row, error) {
+	return queryAs(ctx, c, filter, most, aztables.MetadataFormatFull)
+}
+
+// queryAs is queryMost in a format; only the full one promises ETags.
+func queryAs(ctx context.Context, c *aztables.Client, filter string, most int, format aztables.MetadataFormat) ([]row, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*opTimeout)
 	defer cancel()
-	format := aztables.MetadataFormatFull
 	o := &aztables.ListEntitiesOptions{Filter: &filter, Format: &format}
 	if most > 0 {
 		top := int32(min(most, 1000)) // the most that a page may have
