@@ -15,6 +15,7 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/azure/tables"
 	"github.com/portcullis-access/portcullis/pkg/broker"
+	"github.com/portcullis-access/portcullis/pkg/broker/brokertest"
 )
 
 // direct makes a store over the stand-in that nothing holds.
@@ -147,7 +148,7 @@ func sweeperOver(t *testing.T, s *tables.Store, p broker.Prompts, now time.Time)
 	t.Helper()
 	none := func(context.Context) error { return nil }
 	sweeper, err := broker.NewSweeper(broker.SweepPorts{
-		Heads: s, Ledger: s, Pending: s, Prompts: p, Events: s, Starts: s, Tickets: s,
+		Heads: s, Ledger: s, Pending: s, Prompts: p, Events: s, Starts: s, Tickets: s, Meter: &brokertest.Meter{},
 		Clock: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
 		Resume:     func(context.Context, access.Record) error { return nil },
 		Start:      func(context.Context, access.RequestID, time.Time) error { return nil },

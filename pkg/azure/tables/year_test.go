@@ -106,12 +106,12 @@ func casesOver(t *testing.T, s *tables.Store, now *time.Time) cases {
 	clock := func() time.Time { return *now }
 	submitter, err := broker.NewSubmitter(broker.SubmitPorts{
 		Policies: s, Requests: s, Files: s, Marks: s, Index: s, Starts: s, Events: s, Lockdowns: s, Tickets: s, Ledger: s,
-		Machines: azure, Prompts: bus, StartPrompts: bus, Clock: clock, Token: token,
+		Machines: azure, Prompts: bus, StartPrompts: bus, Clock: clock, Token: token, Meter: &brokertest.Meter{},
 	}, broker.SubmitSettings{MaxLiveGrants: 20, MaxRequestsPerHour: 60, ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute})
 	check(t, err)
 	reconciler, err := broker.NewReconciler(broker.ReconcilePorts{
 		Ledger: s, Legs: s, Baselines: s, Files: s, Policies: s, Lockdowns: s, Tickets: s, Events: s,
-		Machines: azure, Groups: azure, Prompts: bus, Clock: clock, Token: token, Log: slog.New(slog.DiscardHandler),
+		Machines: azure, Groups: azure, Prompts: bus, Clock: clock, Token: token, Meter: &brokertest.Meter{}, Log: slog.New(slog.DiscardHandler),
 	}, nsg.Settings{Installation: "test", Band: nsg.Band{Low: 100, High: 999}, Baseline: nsg.Band{Low: 1001, High: 1499}, MaxGrant: 24 * time.Hour})
 	check(t, err)
 	return cases{
