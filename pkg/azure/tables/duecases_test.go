@@ -208,6 +208,10 @@ func TestACloseNeedsTheHeadAlone(t *testing.T) {
 	h.DueAt = at.Add(time.Hour)
 	_, err = w.SaveHead(ctx, h)
 	wantCode(t, err, access.Unavailable, "tables_unavailable")
+	due, err := w.Due(ctx, at) // and Sweep does not need its index
+	if wantCode(t, err, access.Unavailable, "tables_unavailable"); len(due) != 1 {
+		t.Errorf("%+v", due)
+	}
 	stop()
 	wantDue(t, w.Store, at, 1)
 }
