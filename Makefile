@@ -49,7 +49,7 @@ bench: stage
 test: vet
 	@$(if $(RACE),:,echo 'no C compiler: testing without the race detector')
 	$(GO) test $(RACE) ./...
-	$(if $(RACE),$(GO) test ./test/simulate)
+	$(if $(RACE),$(GO) test ./test/simulate ./test/crash)
 
 # The use cases under an adversary. SEED=n plays one seed and tells its story.
 SEEDS ?= 5000

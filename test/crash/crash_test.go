@@ -31,6 +31,10 @@ const (
 // and the same faults, as near as real sockets and real processes allow. ROUNDS
 // plays as many, each with a seed of its own.
 func TestCrash(t *testing.T) {
+	if racing {
+		t.Skip("SKIPPED under the race detector: azservicebus v1.11.0 itself races where a session's lock is renewed while its link is being recovered " +
+			"(session_receiver.go, newLink and RenewSessionLock), and the stand-in of the Functions host does both; make test runs it without the detector")
+	}
 	seeds := []uint64{20261126}
 	if text := os.Getenv("ROUNDS"); text != "" {
 		n, err := strconv.Atoi(text)

@@ -65,6 +65,7 @@ type burst struct {
 	ctx        context.Context
 	sessions   sync.Map // of *session, by group
 	slots      chan struct{}
+	working    sync.WaitGroup
 }
 
 // session is a group's queue, of which one message is worked on at a time.
@@ -172,7 +173,7 @@ func (b *burst) deliver() {
 			s.waiting = append(s.waiting, time.Now())
 			if !s.running {
 				s.running = true
-				go b.work(p.NSG, s)
+				b.working.Go(func() { b.work(p.NSG, s) })
 			}
 			s.mu.Unlock()
 		}
@@ -252,13 +253,14 @@ func TestABurstCostsAHandfulOfWrites(t *testing.T) {
 				b.ctx = ctx
 				var delivering sync.WaitGroup
 				delivering.Go(b.deliver)
+				defer b.working.Wait()
 				defer delivering.Wait()
 				defer cancel()
 
 				end := time.Now().Add(3 * time.Minute)
 				var submitted atomic.Int64
 				began := time.Now()
-				go func() { b.ask(c.machines, c.people, end); submitted.Store(int64(time.Since(began))) }()
+				delivering.Go(func() { b.ask(c.machines, c.people, end); submitted.Store(int64(time.Since(began))) })
 				opened := b.until(access.LegOpen, c.machines*c.people)
 				open := b.server.Stats()
 				t.Logf("open after %s (submitted after %s): %d writes, reads %v", opened, time.Duration(submitted.Load()), open.NSGWrites, open.Reads)
