@@ -27,8 +27,8 @@ var functions = []string{
 
 // examining is what the flags of doctor say.
 type examining struct {
-	principal, vm, source string
-	port                  uint16
+	principal, group, vm, source string
+	port                         uint16
 }
 
 func (s *shell) doctorCommand() *cobra.Command {
@@ -41,7 +41,7 @@ func (s *shell) doctorCommand() *cobra.Command {
 			"Each part is looked at where it is configured: PORTCULLIS_URL for the API, and of docs/settings.md\n" +
 			"ServiceBus__fullyQualifiedNamespace, Tables__accountName and AZURE_SUBSCRIPTION_IDS. What is\n" +
 			"missing is said, and not taken for well. Exit code 1 where something is wrong.",
-		Example: "portcullis doctor\nportcullis doctor --principal OBJECT_ID --vm VM_ID --port 22 --source 203.0.113.7",
+		Example: "portcullis doctor\nportcullis doctor --principal OBJECT_ID --deployment-group GROUP_ID --vm VM_ID --port 22 --source 203.0.113.7",
 		RunE: func(c *cobra.Command, _ []string) error {
 			checks, err := s.checks(e)
 			if err != nil {
@@ -55,6 +55,7 @@ func (s *shell) doctorCommand() *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringVar(&e.principal, "principal", "", "the object id of the app's identity, whose rights are looked at")
+	f.StringVar(&e.group, "deployment-group", "", "the id of the resource group that the deployment made, in which its rights on queues, tables and blobs are looked at")
 	f.StringVar(&e.vm, "vm", "", "the id of a machine on which a grant is planned, and not written")
 	f.Uint16Var(&e.port, "port", 22, "the port of that plan")
 	f.StringVar(&e.source, "source", "203.0.113.7", "the source of that plan")
@@ -174,7 +175,7 @@ func (s *shell) tableChecks(examining) ([]doctor.Check, error) {
 
 func (s *shell) azureChecks(e examining) ([]doctor.Check, error) {
 	if !s.set("AZURE_SUBSCRIPTION_IDS") {
-		return []doctor.Check{doctor.NotConfigured("networks", "AZURE_SUBSCRIPTION_IDS is not set"), doctor.NotConfigured("permissions", "AZURE_SUBSCRIPTION_IDS is not set")}, nil
+		return []doctor.Check{doctor.NotConfigured("networks", "AZURE_SUBSCRIPTION_IDS is not set"), doctor.NotConfigured("permissions", "AZURE_SUBSCRIPTION_IDS is not set"), doctor.NotConfigured("data rights", "AZURE_SUBSCRIPTION_IDS is not set")}, nil
 	}
 	cfg, err := config.Load(s.lookup, config.Azure)
 	if err != nil {
@@ -189,6 +190,14 @@ func (s *shell) azureChecks(e examining) ([]doctor.Check, error) {
 		return nil, err
 	}
 	out := []doctor.Check{doctor.Networks(cfg.Subscriptions, azure, cfg.Rules), doctor.Permissions(cfg.Subscriptions, e.principal, infra.Role, rightsOf{rights})}
+	switch group, err := access.ParseScope(e.group); {
+	case e.group == "" || e.principal == "":
+		out = append(out, doctor.NotConfigured("data rights", "name the deployment's resource group with --deployment-group, and its identity with --principal"))
+	case err != nil || group.ResourceGroup() == "" || group.Type() != "":
+		return nil, usagef("--deployment-group takes the id of a resource group")
+	default:
+		out = append(out, doctor.DataPermissions(string(group), e.principal, rightsOf{rights}))
+	}
 	if e.vm == "" {
 		return append(out, doctor.NotConfigured("dry run", "name a machine with --vm")), nil
 	}

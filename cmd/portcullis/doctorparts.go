@@ -23,8 +23,15 @@ func (b busOf) Subscription(ctx context.Context, topic, name string) (doctor.Ent
 
 type rightsOf struct{ *rights.Reader }
 
-func (r rightsOf) Rights(ctx context.Context, scope, principal string) (out []doctor.Right, err error) {
-	all, err := r.Reader.Rights(ctx, scope, principal)
+func (r rightsOf) Rights(ctx context.Context, scope, principal string) ([]doctor.Right, error) {
+	return inItsWords(r.Reader.Rights(ctx, scope, principal))
+}
+
+func (r rightsOf) RightsWithin(ctx context.Context, scope, principal string) ([]doctor.Right, error) {
+	return inItsWords(r.Reader.RightsWithin(ctx, scope, principal))
+}
+
+func inItsWords(all []rights.Right, err error) (out []doctor.Right, _ error) {
 	for _, one := range all {
 		out = append(out, doctor.Right(one))
 	}

@@ -21,8 +21,9 @@ type Azure interface {
 
 // Right is what one role assignment gives a principal.
 type Right struct {
-	Scope               string
-	Actions, NotActions []string
+	Scope                       string
+	Actions, NotActions         []string // of Resource Manager
+	DataActions, NotDataActions []string // of the services themselves
 }
 
 // Lock is a management lock.
@@ -32,6 +33,8 @@ type Lock struct{ Name, Level, Scope string }
 type Rights interface {
 	// Rights gives what the principal has at the scope, inherited and by groups too.
 	Rights(ctx context.Context, scope, principal string) ([]Right, error)
+	// RightsWithin gives what it has on anything below the scope besides.
+	RightsWithin(ctx context.Context, scope, principal string) ([]Right, error)
 	// Locks gives the locks at the scope and below it.
 	Locks(ctx context.Context, scope string) ([]Lock, error)
 }
@@ -120,6 +123,43 @@ func Permissions(subscriptions []string, principal string, role []byte, rights R
 				continue
 			}
 			r.Ok(fmt.Sprintf("the app's identity has all %d actions on %s", len(want.Actions), sub))
+		}
+	}}
+}
+
+// dataActions are what the app does to its own queues, tables and packages, with
+// the built-in role that gives each ("Azure built-in roles", Integration and Storage).
+var dataActions = []struct{ action, role string }{
+	{"Microsoft.ServiceBus/namespaces/messages/send/action", "Azure Service Bus Data Sender"},
+	{"Microsoft.ServiceBus/namespaces/messages/receive/action", "Azure Service Bus Data Receiver"},
+	{"Microsoft.Storage/storageAccounts/tableServices/tables/entities/read", "Storage Table Data Contributor"},
+	{"Microsoft.Storage/storageAccounts/tableServices/tables/entities/write", "Storage Table Data Contributor"},
+	{"Microsoft.Storage/storageAccounts/tableServices/tables/entities/delete", "Storage Table Data Contributor"},
+	{"Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read", "Storage Blob Data Owner, on the host's account"},
+	{"Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write", "Storage Blob Data Owner, on the host's account"},
+}
+
+// DataPermissions checks that the app's identity may use the queues, tables and
+// blobs of its own resource group. That each right is on each entity it is for is
+// not looked at.
+func DataPermissions(group, principal string, rights Rights) Check {
+	return Check{"data rights", func(ctx context.Context, r *Report) {
+		have, err := rights.RightsWithin(ctx, group, principal)
+		if err != nil {
+			r.failed("the rights in "+group+" cannot be read", err, "your identity takes Microsoft.Authorization/*/read there")
+			return
+		}
+		missing := false
+		for _, want := range dataActions {
+			if !slices.ContainsFunc(have, func(h Right) bool {
+				return matches(h.DataActions, want.action) && !matches(h.NotDataActions, want.action)
+			}) {
+				missing = true
+				r.Fault("the app's identity has no "+want.action+" in its resource group", "assign it "+want.role+", as the deployment does")
+			}
+		}
+		if !missing {
+			r.Ok(fmt.Sprintf("the app's identity has all %d actions on queues, tables and blobs", len(dataActions)))
 		}
 	}}
 }

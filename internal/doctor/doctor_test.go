@@ -193,7 +193,10 @@ type rights struct {
 }
 
 func (r rights) Rights(context.Context, string, string) ([]doctor.Right, error) { return r.rights, nil }
-func (r rights) Locks(context.Context, string) ([]doctor.Lock, error)           { return r.locks, nil }
+func (r rights) RightsWithin(context.Context, string, string) ([]doctor.Right, error) {
+	return r.rights, nil
+}
+func (r rights) Locks(context.Context, string) ([]doctor.Lock, error) { return r.locks, nil }
 
 func TestPermissions(t *testing.T) {
 	const role = `{"actions":["Microsoft.Network/networkSecurityGroups/read","Microsoft.Network/networkSecurityGroups/securityRules/delete"]}`
@@ -218,6 +221,21 @@ func TestPermissions(t *testing.T) {
 		expect(t, name, said(t, doctor.Permissions([]string{"sub"}, "id", []byte(role), c.rights)), c.want...)
 	}
 	expect(t, "no principal", said(t, doctor.Permissions([]string{"sub"}, "", infra.Role, rights{})), "skipped: the app's rights on sub were not looked at")
+}
+
+func TestDataRights(t *testing.T) {
+	all := []doctor.Right{
+		{DataActions: []string{"Microsoft.ServiceBus/*/send/action"}}, {DataActions: []string{"Microsoft.ServiceBus/*/receive/action"}},
+		{DataActions: []string{"Microsoft.Storage/storageAccounts/tableServices/tables/entities/*"}}, {DataActions: []string{"Microsoft.Storage/storageAccounts/blobServices/*"}},
+	}
+	expect(t, "all", said(t, doctor.DataPermissions("/g", "id", rights{rights: all})))
+	expect(t, "no sender", said(t, doctor.DataPermissions("/g", "id", rights{rights: all[1:]})), "has no Microsoft.ServiceBus/namespaces/messages/send/action")
+	taken := append([]doctor.Right{}, all...)
+	taken[2].NotDataActions = []string{"*/delete"}
+	expect(t, "taken away", said(t, doctor.DataPermissions("/g", "id", rights{rights: taken})), "has no Microsoft.Storage/storageAccounts/tableServices/tables/entities/delete")
+	// What Resource Manager lets somebody do says nothing of the data.
+	expect(t, "an owner", said(t, doctor.DataPermissions("/g", "id", rights{rights: []doctor.Right{{Actions: []string{"*"}}}})),
+		"send", "receive", "read", "write", "delete", "read", "write")
 }
 
 func TestTheDryRun(t *testing.T) {

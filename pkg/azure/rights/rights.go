@@ -20,8 +20,9 @@ import (
 
 // Right is what one role assignment gives.
 type Right struct {
-	Scope               string
-	Actions, NotActions []string
+	Scope                       string
+	Actions, NotActions         []string // of Resource Manager
+	DataActions, NotDataActions []string // of the services themselves
 }
 
 // Lock is a management lock.
@@ -53,6 +54,17 @@ var guid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{1
 // Rights gives what the principal has at the scope: assigned there or above it, to
 // itself or to a group that it is in. Errors: invalid_argument; unavailable.
 func (r *Reader) Rights(ctx context.Context, scope, principal string) ([]Right, error) {
+	// atScope() leaves out what is assigned below the scope.
+	return r.list(ctx, scope, principal, "atScope()%20and%20")
+}
+
+// RightsWithin gives, beside those of Rights, what the principal has on anything
+// below the scope. Errors as of Rights.
+func (r *Reader) RightsWithin(ctx context.Context, scope, principal string) ([]Right, error) {
+	return r.list(ctx, scope, principal, "")
+}
+
+func (r *Reader) list(ctx context.Context, scope, principal, only string) ([]Right, error) {
 	if !guid.MatchString(principal) {
 		return nil, access.Errorf(access.InvalidArgument, "principal_invalid", "a principal is named by its object id, a GUID")
 	}
@@ -66,9 +78,8 @@ func (r *Reader) Rights(ctx context.Context, scope, principal string) ([]Right, 
 	if err != nil {
 		return nil, err
 	}
-	// atScope() leaves out what is assigned below the scope. The SDK puts the filter
-	// into the URL as it is, so it is escaped here.
-	filter := "atScope()%20and%20assignedTo('" + principal + "')"
+	// The SDK puts the filter into the URL as it is, so it is escaped here.
+	filter := only + "assignedTo('" + principal + "')"
 	var out []Right
 	for pager := assignments.NewListForScopePager(scope, &armauthorization.RoleAssignmentsClientListForScopeOptions{Filter: &filter}); pager.More(); {
 		page, err := pager.NextPage(ctx)
@@ -91,6 +102,8 @@ func (r *Reader) Rights(ctx context.Context, scope, principal string) ([]Right, 
 				for _, p := range d.Properties.Permissions {
 					right.Actions = append(right.Actions, texts(p.Actions)...)
 					right.NotActions = append(right.NotActions, texts(p.NotActions)...)
+					right.DataActions = append(right.DataActions, texts(p.DataActions)...)
+					right.NotDataActions = append(right.NotDataActions, texts(p.NotDataActions)...)
 				}
 			}
 			out = append(out, right)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +47,7 @@ func reader(t *testing.T, answer http.HandlerFunc) *rights.Reader {
 }
 
 func TestRightsAreThoseOfTheRolesAssigned(t *testing.T) {
+	var filters []string
 	r := reader(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet {
 			t.Errorf("%s %s", r.Method, r.URL)
@@ -53,12 +55,10 @@ func TestRightsAreThoseOfTheRolesAssigned(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/roleAssignments"):
-			if f := r.URL.Query().Get("$filter"); f != "atScope() and assignedTo('"+principal+"')" {
-				t.Errorf("filter %q", f)
-			}
+			filters = append(filters, r.URL.Query().Get("$filter"))
 			fmt.Fprintf(w, `{"value":[{"properties":{"roleDefinitionId":%q,"scope":%q,"principalId":%q}}]}`, role, scope, principal)
 		case r.URL.Path == role:
-			fmt.Fprint(w, `{"properties":{"permissions":[{"actions":["Microsoft.Network/*"],"notActions":["*/delete"]}]}}`)
+			fmt.Fprint(w, `{"properties":{"permissions":[{"actions":["Microsoft.Network/*"],"notActions":["*/delete"],"dataActions":["Microsoft.ServiceBus/*"],"notDataActions":["*/receive/action"]}]}}`)
 		default:
 			http.NotFound(w, r)
 		}
@@ -66,6 +66,13 @@ func TestRightsAreThoseOfTheRolesAssigned(t *testing.T) {
 	got, err := r.Rights(t.Context(), scope, principal)
 	if err != nil || len(got) != 1 || got[0].Scope != scope || got[0].Actions[0] != "Microsoft.Network/*" || got[0].NotActions[0] != "*/delete" {
 		t.Errorf("%+v, %v", got, err)
+	}
+	got, err = r.RightsWithin(t.Context(), scope, principal)
+	if err != nil || len(got) != 1 || got[0].DataActions[0] != "Microsoft.ServiceBus/*" || got[0].NotDataActions[0] != "*/receive/action" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if of := "assignedTo('" + principal + "')"; !slices.Equal(filters, []string{"atScope() and " + of, of}) {
+		t.Errorf("filters %q", filters)
 	}
 	if _, err := r.Rights(t.Context(), scope, "x') or ('1' eq '1"); access.ReasonOf(err) != "principal_invalid" {
 		t.Errorf("a filter can be smuggled in: %v", err)
