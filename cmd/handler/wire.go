@@ -39,6 +39,7 @@ type core struct {
 	enabler    *broker.Enabler
 	sweeper    *broker.Sweeper
 	scanner    *broker.Scanner
+	retirer    *broker.Retirer
 	dead       *broker.DeadLetters
 	desk       *broker.Desk
 	tickets    *broker.TicketDesk
@@ -82,7 +83,7 @@ func wire(cfg config.Config, p parts) (http.Handler, error) {
 		"RequestAccess": p.seen.Queue("RequestAccess", queues.Requests, telemetry.Anybody, request.Handle),
 		"ReconcileNsg":  p.seen.Queue("ReconcileNsg", queues.Reconcile, telemetry.Ours, handlers.ReconcileNsg(c.reconciler.Reconcile)),
 		"Sweep":         p.seen.Timer("Sweep", handlers.Timer(c.sweeper.Sweep)),
-		"Scan":          p.seen.Timer("Scan", handlers.Timer(c.scanner.Scan)),
+		"Scan":          p.seen.Timer("Scan", handlers.Timer(scanning(c.scanner.Scan, c.retirer.Retire, p.log))),
 		"Anchor":        p.seen.Timer("Anchor", handlers.Timer(anchor)),
 		"DeadRequest":   p.seen.Queue("DeadRequest", queues.Requests, telemetry.Anybody, handlers.DeadRequest(c.dead)),
 		"DeadReconcile": p.seen.Queue("DeadReconcile", queues.Reconcile, telemetry.Anybody, handlers.DeadReconcile(c.dead)),
@@ -136,6 +137,12 @@ func wireCore(cfg config.Config, p parts) (c core, err error) {
 		Subscriptions: cfg.Subscriptions, Lister: p.azure, Groups: p.azure, Heads: p.store, Ledger: p.store, Legs: p.store, Baselines: p.store,
 		Ensure: c.enabler.Ensure, Machines: p.azure, Prompts: p.sender, Events: p.store, Clock: p.clock, Token: uuid.NewString, Log: p.log, Meter: p.seen,
 	}, cfg.Rules); err != nil {
+		return c, err
+	}
+	if c.retirer, err = broker.NewRetirer(broker.RetirePorts{
+		Index: p.store, Record: p.store, Files: p.store, Seals: p.store, Notices: p.store, Starts: p.store, Pending: p.store, Legs: p.store,
+		Clock: p.clock, Log: p.log, Retention: cfg.Retention,
+	}); err != nil {
 		return c, err
 	}
 	c.dead, err = broker.NewDeadLetters(p.store, p.sender, p.store, p.sender, p.clock, uuid.NewString, p.log, p.seen)

@@ -54,6 +54,8 @@ type Config struct {
 	ShortestDuration, OpenWithin, SnapshotAge time.Duration
 	MaxAttempts                               int
 	MaxLiveGrants, MaxRequestsPerHour         int
+	// Retention is how long requests are kept after they were over: whole days.
+	Retention time.Duration
 
 	Issuer, JWKSURL, TenantID string
 	Audiences                 []string
@@ -104,6 +106,7 @@ func Settings() []Setting {
 		{"PORTCULLIS_SHORTEST_DURATION", "PT1M", "The shortest grant that may be asked for."},
 		{"PORTCULLIS_OPEN_WITHIN", "PT15M", "How long a grant may take to open before it fails."},
 		{"PORTCULLIS_SNAPSHOT_AGE", "PT10S", "How old a machine's path may be when a request is decided."},
+		{"PORTCULLIS_RETENTION", "P400D", "How long a request is kept after it was over, in days, such as P400D; P30D or more. docs/audit.md says what is removed then, and what never is."},
 		{"PORTCULLIS_MAX_ATTEMPTS", "8", "How often a request message is tried before it is dead-lettered."},
 		{"PORTCULLIS_MAX_LIVE_GRANTS", "20", "How many grants one requestor may have that have not ended, on all machines together; 1 to 10000. A requestor on the queue counts by name."},
 		{"PORTCULLIS_MAX_REQUESTS_PER_HOUR", "60", "How many requests one caller may make in an hour, refused ones included; 1 to 100000. On the queue it is the requestor who counts, by name."},
@@ -142,6 +145,7 @@ func Load(lookup func(string) (string, bool), parts Part) (Config, error) {
 		c.ShortestDuration, c.OpenWithin = l.duration("PORTCULLIS_SHORTEST_DURATION"), l.duration("PORTCULLIS_OPEN_WITHIN")
 		c.SnapshotAge, c.MaxAttempts = l.duration("PORTCULLIS_SNAPSHOT_AGE"), l.number("PORTCULLIS_MAX_ATTEMPTS", 1, 100)
 		c.Telemetry = l.telemetry()
+		c.Retention = l.retention("PORTCULLIS_RETENTION")
 		c.MaxLiveGrants, c.MaxRequestsPerHour = l.number("PORTCULLIS_MAX_LIVE_GRANTS", 1, 10_000), l.number("PORTCULLIS_MAX_REQUESTS_PER_HOUR", 1, 100_000)
 	}
 	if parts&ServiceBus != 0 {
@@ -212,6 +216,17 @@ func (l *loader) duration(name string) time.Duration {
 		l.fault(name, "%s", access.AsError(err).Message)
 	}
 	return d
+}
+
+func (l *loader) retention(name string) time.Duration {
+	const day, least, most = 24 * time.Hour, 30, 36_500
+	v := l.text(name)
+	n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(v, "P"), "D"))
+	if err != nil || v != fmt.Sprintf("P%dD", n) || n < least || n > most {
+		l.fault(name, "must be days from P%dD to P%dD", least, most)
+		return 0
+	}
+	return time.Duration(n) * day
 }
 
 func (l *loader) band(name string) (b nsg.Band) {

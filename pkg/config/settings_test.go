@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/config"
 )
@@ -84,6 +85,17 @@ func TestTheContainerOfTheAnchorsIsAnAddressAndNothingElse(t *testing.T) {
 		c, err := config.Load(env(m), config.All)
 		if (err == nil) != good || good && c.AnchorsURL != url || err != nil && strings.Contains(err.Error(), "hush") {
 			t.Errorf("%q: %q, %v", url, c.AnchorsURL, err)
+		}
+	}
+}
+
+func TestTheRetentionIsOfDaysAndNotShort(t *testing.T) {
+	for text, days := range map[string]int{"": 400, "P400D": 400, "P30D": 30, "P3650D": 3650, "P29D": 0, "P0D": 0, "-P40D": 0, "P-40D": 0, "P1Y": 0, "PT9600H": 0, "P40DT1H": 0, "400": 0, "P99999999999999D": 0, "P106800D": 0, "P040D": 0} {
+		m := complete()
+		m["PORTCULLIS_RETENTION"] = text
+		c, err := config.Load(env(m), config.All)
+		if good := days > 0; (err == nil) != good || good && c.Retention != time.Duration(days)*24*time.Hour || !good && !strings.Contains(err.Error(), "PORTCULLIS_RETENTION") {
+			t.Errorf("%q: %s, %v", text, c.Retention, err)
 		}
 	}
 }

@@ -82,6 +82,7 @@ type Store struct {
 	planned  map[access.RequestID]time.Time
 	revoked  map[access.RequestID][]access.Revocation
 	extended map[access.RequestID][]access.RequestID
+	retiring map[access.RequestID]time.Time
 	index    map[string]map[string]indexRow
 	lockdown access.Lockdown
 	tickets  map[access.TicketID]access.Ticket
@@ -103,7 +104,7 @@ func NewStore(f *Faults) *Store {
 		legs: map[access.ResourceID]map[string]access.Leg{}, events: map[string]access.Event{},
 		rows: map[access.ResourceID]map[string]access.Baseline{}, starts: map[access.RequestID]access.Start{},
 		planned: map[access.RequestID]time.Time{}, revoked: map[access.RequestID][]access.Revocation{},
-		extended: map[access.RequestID][]access.RequestID{}, index: map[string]map[string]indexRow{},
+		extended: map[access.RequestID][]access.RequestID{}, retiring: map[access.RequestID]time.Time{}, index: map[string]map[string]indexRow{},
 		told: map[string]access.TicketEvent{}, works: map[string]broker.TicketWork{}, sources: map[string]ticket.Source{}, tickets: map[access.TicketID]access.Ticket{},
 		chains: newChains(), Clock: now,
 	}
