@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/portcullis-access/portcullis/internal/connect"
 	"github.com/portcullis-access/portcullis/pkg/access"
@@ -16,8 +17,8 @@ import (
 )
 
 type verifyFlags struct {
-	from, to, subject, anchors, clientID string
-	tables, managed                      bool
+	from, to, subject, anchors, clientID, retention string
+	tables, managed                                 bool
 }
 
 func (s *shell) verifyCommand() *cobra.Command {
@@ -28,7 +29,9 @@ func (s *shell) verifyCommand() *cobra.Command {
 			"proves and what it does not. The exit code is 1 if anything is wrong.\n\n" +
 			"The events are read through the service (which takes the role Access.ReadAll), or with --tables\n" +
 			"from the tables themselves, by the settings of the handler. The anchors are read from their\n" +
-			"container, by whoever is signed in here, and never through the service.",
+			"container, by whoever is signed in here, and never through the service.\n\n" +
+			"A request that is gone is no finding once its last anchor is older than the retention. How long\n" +
+			"that is you say here: the service is not asked, since it is what is checked.",
 		Example: "portcullis audit verify --anchors https://account.blob.core.windows.net/anchors\nportcullis audit verify --tables --from 2026-11-01\nportcullis audit verify --subject ar-aaaaaaaaaaaaaaaaaaaaaaaaaa",
 		Args:    cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error { return s.verify(c.Context(), f) },
@@ -38,6 +41,7 @@ func (s *shell) verifyCommand() *cobra.Command {
 	l.StringVar(&f.to, "to", "", "only chains with a seal before then")
 	l.StringVar(&f.subject, "subject", "", "only the chain of this request, policy scope, network security group, or lockdown; not the journal")
 	l.StringVar(&f.anchors, "anchors", "", "the container of the anchors (default: PORTCULLIS_ANCHORS_URL; without either, none are looked at)")
+	l.StringVar(&f.retention, "retention", access.FormatDuration(broker.DefaultRetention), "how long requests are kept after they were over (PORTCULLIS_RETENTION); P0D: for ever")
 	l.BoolVar(&f.tables, "tables", false, "read the tables by their settings, instead of the API")
 	l.BoolVar(&f.managed, "managed-identity", false, "read the anchors by a managed identity instead of the default credential chain")
 	l.StringVar(&f.clientID, "client-id", "", "the client id of a user-assigned identity")
@@ -48,6 +52,9 @@ func (s *shell) verify(ctx context.Context, f verifyFlags) error {
 	q := broker.CheckQuery{Subject: f.subject}
 	var err error
 	if q.From, q.To, err = s.between(f.from, f.to); err != nil {
+		return err
+	}
+	if q.Retention, err = retentionOf(f.retention); err != nil {
 		return err
 	}
 	p := broker.CheckPorts{Clock: s.now, Wait: s.sleep}
@@ -82,6 +89,22 @@ func (s *shell) verify(ctx context.Context, f verifyFlags) error {
 		return exitf(exitFailed, "the record is not whole: %s", count(n, "finding"))
 	}
 	return nil
+}
+
+// retentionOf reads the retention; zero for none. A short one would excuse what is
+// missing.
+func retentionOf(text string) (time.Duration, error) {
+	if text == "P0D" {
+		return 0, nil
+	}
+	d, err := access.ParseDuration(text)
+	if err != nil {
+		return 0, &usageError{fmt.Errorf("--retention: %s", access.AsError(err).Message)}
+	}
+	if d < broker.ShortestRetention {
+		return 0, &usageError{fmt.Errorf("--retention: %s or more, or P0D", access.FormatDuration(broker.ShortestRetention))}
+	}
+	return d, nil
 }
 
 // openAnchors opens the container of the anchors; nil for none.
@@ -161,6 +184,9 @@ func (s *shell) tellAudit(r broker.AuditReport, f verifyFlags, anchored bool) er
 		fmt.Fprintf(s.out, "; %s, of %s to %s\nThe last anchor: SHA-256 %s", count(r.Anchors, "anchor"), s.stamp(r.FirstAnchor), s.stamp(r.LastAnchor), clean(r.LastAnchorHash))
 	}
 	fmt.Fprintln(s.out)
+	if r.Retired > 0 {
+		fmt.Fprintf(s.out, "%s: not proven any more\n", retiredWords(r, f))
+	}
 	if len(r.Findings) > 0 {
 		fmt.Fprintf(s.out, "\n%s\n\n", s.colored(s.colorOut, red, "Wrong:"))
 		t := newTable(s.out, "  ", "SUBJECT", "PROBLEM", "WHAT")
@@ -218,12 +244,15 @@ func proof(r broker.AuditReport, f verifyFlags, anchored bool) (proven, not []st
 		not = append(not, "anything of chains that have no seal within the time that was asked for")
 	}
 	if anchored && r.Anchors > 0 {
-		proven = append(proven, "up to the last anchor of each, the chains are those that were anchored, and none that was anchored is gone: if the container's retention policy is locked")
+		proven = append(proven, "up to the last anchor of each, the chains are those that were anchored, and none that was anchored is gone"+butRetired(r)+": if the container's retention policy is locked")
 		if r.UncoveredSeals > 0 {
 			not = append(not, fmt.Sprintf("%s behind the last anchor of their chains: until the next, whoever can write the tables can make them anew, unseen", count(r.UncoveredSeals, "seal")))
 		}
 	} else {
 		not = append(not, "that the chains are those that were written: without anchors, whoever can write the tables can make a chain anew, cut off its end or take out a subject and its journal, unseen")
+	}
+	if r.Retired > 0 {
+		not = append(not, retiredWords(r, f)+", or removed by somebody else after that: nothing of them is proven any more")
 	}
 	not = append(not, "anything of an event before it was sealed, which is seconds after it was written")
 	if !f.tables {
@@ -231,4 +260,24 @@ func proof(r broker.AuditReport, f verifyFlags, anchored bool) (proven, not []st
 	}
 	not = append(not, "that the service recorded what it did: Azure's activity log tells what was done to the network security groups")
 	return proven, not
+}
+
+// retiredWords tells how many chains are gone by the retention.
+func retiredWords(r broker.AuditReport, f verifyFlags) string {
+	was := "was"
+	if r.Retired > 1 {
+		was = "were"
+	}
+	days := f.retention
+	if d, err := access.ParseDuration(f.retention); err == nil && d%(24*time.Hour) == 0 {
+		days = count(int(d/(24*time.Hour)), "day")
+	}
+	return fmt.Sprintf("%s %s retired by the retention of %s", count(r.Retired, "chain"), was, days)
+}
+
+func butRetired(r broker.AuditReport) string {
+	if r.Retired == 0 {
+		return ""
+	}
+	return " but those that were retired"
 }

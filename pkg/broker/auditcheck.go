@@ -55,6 +55,8 @@ type CheckQuery struct {
 	From, To time.Time
 	// Subject checks one chain alone, and not the journal; "" all of them.
 	Subject string
+	// Retention is how long requests are kept after they were over; zero for ever.
+	Retention time.Duration
 }
 
 // AuditReport is what was checked, and what is wrong. JSON is for scripts.
@@ -67,6 +69,9 @@ type AuditReport struct {
 	Events   int `json:"events"`
 	Seals    int `json:"seals"`
 	Journal  int `json:"journalEntries"`
+	// Retired is how many chains of requests are gone that were anchored last before
+	// the retention. Nothing proves that it was the retention which removed them.
+	Retired int `json:"retired"`
 
 	// Anchors is how many were read; FirstAnchor and LastAnchor are their hours, and
 	// LastAnchorHash is the hash of the last, for whoever wants to keep it.
@@ -96,20 +101,29 @@ type check struct {
 	q       CheckQuery
 	started time.Time
 
-	journal map[string]map[int]string // the digests of entries by subject and seal
-	hours   map[time.Time]int         // how many entries each hour has
+	journal map[string]map[int]entered // what is known of entries, by subject and seal
+	hours   map[time.Time]int          // how many entries each hour has
 	anchors anchorage
+	// retiredSeals is how many seals the retired chains had.
+	retiredSeals int
 
 	report AuditReport
+}
+
+// entered is what is remembered of an entry of the journal.
+type entered struct {
+	sum string
+	at  time.Time // when it was sealed
 }
 
 // Check reads everything that it is about. What is wrong is in the report; an
 // error means that it could not be read.
 //
 // Anchors are read before the journal and the journal before the chains: nothing
-// is ever taken from them, so whatever is named earlier is found later.
+// but what is retired is ever taken from them, so whatever is named earlier is found
+// later.
 func (a *AuditCheck) Check(ctx context.Context, q CheckQuery) (AuditReport, error) {
-	c := &check{AuditCheck: a, q: q, started: a.Clock().UTC(), journal: map[string]map[int]string{}, hours: map[time.Time]int{}}
+	c := &check{AuditCheck: a, q: q, started: a.Clock().UTC(), journal: map[string]map[int]entered{}, hours: map[time.Time]int{}}
 	if c.q.From.Before(firstTime) {
 		c.q.From = firstTime
 	}
@@ -133,7 +147,6 @@ func (a *AuditCheck) Check(ctx context.Context, q CheckQuery) (AuditReport, erro
 		if err := c.readJournal(ctx); err != nil {
 			return AuditReport{}, err
 		}
-		c.holdCounts()
 		all := map[string]bool{}
 		for s := range c.journal {
 			all[s] = true
@@ -145,6 +158,9 @@ func (a *AuditCheck) Check(ctx context.Context, q CheckQuery) (AuditReport, erro
 	}
 	if err := c.checkSubjects(ctx, subjects); err != nil {
 		return AuditReport{}, err
+	}
+	if q.Subject == "" {
+		c.holdCounts()
 	}
 	slices.SortStableFunc(c.report.Findings, func(a, b audit.Finding) int {
 		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Seq, b.Seq))
@@ -164,14 +180,14 @@ func (c *check) readJournal(ctx context.Context) error {
 		c.hours[e.Seal.At.UTC().Truncate(time.Hour)]++
 		of := c.journal[e.Seal.Subject]
 		if of == nil {
-			of = map[int]string{}
+			of = map[int]entered{}
 			c.journal[e.Seal.Subject] = of
 		}
 		sum := entrySum(e)
-		if was, twice := of[e.Seal.Seq]; twice && was != sum {
+		if was, twice := of[e.Seal.Seq]; twice && was.sum != sum {
 			c.found(e.Seal.Subject, e.Seal.Seq, audit.JournalMismatch, "the journal names seal %d twice, and not the same", e.Seal.Seq)
 		}
-		of[e.Seal.Seq] = sum
+		of[e.Seal.Seq] = entered{sum, e.Seal.At}
 	})
 }
 
@@ -224,9 +240,16 @@ type outcome struct {
 	events, seals int
 	findings      []audit.Finding
 	uncovered     *Uncovered
+	// retired is how many seals a chain had that was retired.
+	retired int
 }
 
 func (c *check) add(o outcome) {
+	if o.retired > 0 {
+		c.report.Retired++
+		c.retiredSeals += o.retired
+		return
+	}
 	c.report.Subjects++
 	c.report.Events += o.events
 	c.report.Seals += o.seals
@@ -244,6 +267,11 @@ func (c *check) checkSubject(ctx context.Context, subject string) (outcome, erro
 	events, seals, err := c.Chains.Chain(ctx, subject)
 	if err != nil {
 		return outcome{}, err
+	}
+	if len(events)+len(seals) == 0 {
+		if n, err := c.retired(ctx, subject); err != nil || n > 0 {
+			return outcome{retired: n}, err
+		}
 	}
 	o := outcome{events: len(events), seals: len(seals)}
 	o.findings = audit.Verify(subject, events, seals, c.started.Add(-sealedWithin))
@@ -269,12 +297,12 @@ func (c *check) holdJournal(subject string, events []access.Event, seals []audit
 	there := map[int]bool{}
 	for _, s := range seals {
 		there[s.Seq] = true
-		sum, entered := entries[s.Seq]
+		entry, entered := entries[s.Seq]
 		e, ok := byID[s.Event]
 		switch within := !s.At.Before(c.q.From) && s.At.Before(c.q.To); {
 		case !entered && within && s.At.Before(c.started.Add(-sealedWithin)):
 			found(s.Seq, audit.JournalMissing, "seal %d of %s is not in the journal", s.Seq, s.At.UTC().Format(time.RFC3339))
-		case entered && ok && sum != entrySum(JournalEntry{Seal: s, Kind: e.Kind, At: e.At, Actor: e.Actor}):
+		case entered && ok && entry.sum != entrySum(JournalEntry{Seal: s, Kind: e.Kind, At: e.At, Actor: e.Actor}):
 			found(s.Seq, audit.JournalMismatch, "the journal says another thing of seal %d", s.Seq)
 		}
 	}

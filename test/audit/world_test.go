@@ -250,3 +250,14 @@ func (w *world) remake(subject string) {
 		w.must(w.store.EnterJournal(w.t.Context(), []broker.JournalEntry{{Seal: last, Kind: e.Kind, At: e.At, Actor: e.Actor}}))
 	}
 }
+
+// retire has the service retire what is old, by a retention of so many days.
+func (w *world) retire(days int) {
+	w.t.Helper()
+	r, err := broker.NewRetirer(broker.RetirePorts{
+		Index: w.store, Record: w.store, Files: w.store, Seals: w.store, Notices: w.store, Starts: w.store, Pending: w.store, Legs: w.store,
+		Clock: w.clock, Log: slog.New(slog.DiscardHandler), Retention: time.Duration(days) * 24 * time.Hour,
+	})
+	w.must(err)
+	w.must(r.Retire(w.t.Context()))
+}
