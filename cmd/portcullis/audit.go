@@ -70,7 +70,7 @@ func (s *shell) auditCommand() *cobra.Command {
 	l.StringVar(&f.format, "format", "table", "table, jsonl or csv")
 	l.IntVar(&f.limit, "limit", auditRows, "how many to list at most; 0 for all, which is what exports list")
 	f.placeFlags.on(c)
-	_ = c.RegisterFlagCompletionFunc("vm", s.completeMachines(&f.placeFlags, true)) // fails only for a flag that is not defined
+	_ = c.RegisterFlagCompletionFunc("vm", s.completeMachines(&f.placeFlags, true)) // these fail only for a flag that is not defined
 	_ = c.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(kindNames(), cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"table", "jsonl", "csv"}, cobra.ShellCompDirectiveNoFileComp))
 	c.AddCommand(s.verifyCommand())
