@@ -102,7 +102,7 @@ func wireCore(cfg config.Config, p parts) (c core, err error) {
 		return c, err
 	}
 	if c.reconciler, err = broker.NewReconciler(broker.ReconcilePorts{
-		Ledger: p.store, Legs: p.store, Files: p.store, Policies: p.store, Lockdowns: p.store, Tickets: p.store, Baselines: p.store, Events: p.store,
+		Ledger: p.store, Legs: p.store, Files: p.store, Index: p.store, Policies: p.store, Lockdowns: p.store, Tickets: p.store, Baselines: p.store, Events: p.store, History: p.store,
 		Machines: p.azure, Groups: p.azure, Prompts: p.sender, Clock: p.clock, Token: uuid.NewString, Log: p.log, Meter: p.seen,
 	}, cfg.Rules); err != nil {
 		return c, err

@@ -20,6 +20,7 @@ const (
 	EventClosed       EventKind = "Closed"       // a leg is gone, read back
 	EventFailed       EventKind = "Failed"       // a leg that never opened is gone
 	EventDeadLettered EventKind = "DeadLettered" // a message could not be processed
+	EventRestored     EventKind = "Restored"     // an open leg that the record had lost was laid again, and confirmed
 	EventRuleRemoved  EventKind = "RuleRemoved"  // a rule of ours that no live leg covers was removed
 
 	EventBaselineShut   EventKind = "BaselineShut"   // a VM's ports were shut on an NSG, read back
@@ -47,7 +48,7 @@ const (
 // EventKinds lists every kind of event.
 func EventKinds() []EventKind {
 	return []EventKind{
-		EventRequested, EventRefused, EventOpened, EventClosing, EventClosed, EventFailed, EventDeadLettered, EventRuleRemoved,
+		EventRequested, EventRefused, EventOpened, EventClosing, EventClosed, EventFailed, EventDeadLettered, EventRestored, EventRuleRemoved,
 		EventBaselineShut, EventBaselineLifted, EventPolicyChanged, EventPolicyRemoved, EventStarted, EventNotStarted, EventRevoked, EventExtended,
 		EventOverdue, EventDrift, EventSourceChanged, EventSourceRemoved, EventTicket, EventLockedDown, EventLockdownLifted,
 	}
@@ -86,7 +87,7 @@ func (e Event) ID() string { return fmt.Sprintf("%s-%s", e.Kind, e.Key) }
 
 // inOneMoment is the order of what has one time: cause before effect.
 var inOneMoment = []EventKind{
-	EventDeadLettered, EventTicket, EventRequested, EventRefused, EventExtended, EventStarted, EventNotStarted, EventOpened,
+	EventDeadLettered, EventTicket, EventRequested, EventRefused, EventExtended, EventStarted, EventNotStarted, EventOpened, EventRestored,
 	EventRevoked, EventOverdue, EventDrift, EventClosing, EventRuleRemoved, EventClosed, EventFailed,
 }
 

@@ -109,7 +109,7 @@ func (s Situation) Status(grant int) GrantStatus {
 
 // At gives the file's legs as they stand: live ones as they were read from the
 // ledger before the file was, ended ones as the file has them. A leg that is in
-// neither is not written yet, or never will be. Where two say different things
+// neither is not written yet, or is lost: once its time is over nobody opens it. Where two say different things
 // of a leg, that it has ended counts.
 func (f File) At(now time.Time, live []Leg) Situation {
 	s := Situation{Record: f.Record, Waiting: f.Waits() && f.Record.Request.StartTime.After(now)}
@@ -118,12 +118,12 @@ func (f File) At(now time.Time, live []Leg) Situation {
 		s.ExtendedBy = f.ExtendedBy[n-1]
 	}
 	for _, g := range s.Record.Grants {
-		s.Legs = append(s.Legs, f.legs(g, live)...)
+		s.Legs = append(s.Legs, f.legs(g, live, now)...)
 	}
 	return s
 }
 
-func (f File) legs(g Grant, live []Leg) (out []Leg) {
+func (f File) legs(g Grant, live []Leg, now time.Time) (out []Leg) {
 	revoked, isRevoked := f.Revocation(g.Index)
 	over := func(l Leg, reason StatusReason, at time.Time) Leg {
 		l.State, l.Reason, l.ClosingAt, l.EndedAt = LegEnded, reason, at, at
@@ -141,15 +141,17 @@ func (f File) legs(g Grant, live []Leg) (out []Leg) {
 		return nil
 	}
 	for _, l := range g.Legs {
-		now, known := find(f.Ended, l)
+		there, known := find(f.Ended, l)
 		if !known {
-			now, known = find(live, l)
+			there, known = find(live, l)
 		}
 		switch {
 		case known:
-			out = append(out, now)
+			out = append(out, there)
 		case isRevoked:
 			out = append(out, over(l, revoked.Reason, revoked.At))
+		case !l.EndTime.After(now):
+			out = append(out, over(l, Expired, l.EndTime))
 		default:
 			out = append(out, l)
 		}

@@ -61,6 +61,10 @@ type Leg struct {
 	Replaces string `json:"replaces,omitempty"`
 	// Siblings are the other NSGs on which this grant has a leg.
 	Siblings []ResourceID `json:"siblings,omitempty"`
+	// Restored says that the record had lost the leg while its rule stood, and that
+	// it was laid again from the request: it is judged like a new one, and keeps the
+	// rule that is there, but never causes one.
+	Restored bool `json:"restored,omitempty"`
 
 	State    LegState     `json:"state"`
 	OpenedAt time.Time    `json:"openedAt,omitzero"`

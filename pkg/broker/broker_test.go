@@ -221,21 +221,6 @@ func TestALateWriterCannotBringBackAnEndedLeg(t *testing.T) {
 	w.expectShut()
 }
 
-func TestRulesThatNobodyRecordedAreRemoved(t *testing.T) {
-	w := newWorld(t)
-	w.submit(ask("1", alice, time.Hour))
-	w.deliver()
-	w.store.LoseLedger()
-	if err := w.scanner.Scan(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	w.deliver()
-	w.expectShut()
-	if n := w.store.Kinds(string(onWeb))[access.EventRuleRemoved]; n != 1 {
-		t.Errorf("%d removals recorded, want 1", n)
-	}
-}
-
 func TestWithoutTheLedgerDoorsCloseByTheirOwnDescription(t *testing.T) {
 	w := newWorld(t)
 	w.submit(ask("1", alice, time.Hour))

@@ -30,11 +30,13 @@ type ReconcilePorts struct {
 	Ledger    Ledger
 	Legs      LegWriter
 	Files     Files
+	Index     Index
 	Policies  Policies
 	Lockdowns Lockdowns
 	Tickets   Tickets
 	Baselines Baselines
 	Events    Events
+	History   History
 	Machines  Machines
 	Groups    Groups
 	Prompts   Prompts
@@ -55,7 +57,7 @@ type Reconciler struct {
 
 // NewReconciler makes a Reconciler; every port is required.
 func NewReconciler(p ReconcilePorts, rules nsg.Settings) (*Reconciler, error) {
-	if p.Ledger == nil || p.Legs == nil || p.Files == nil || p.Policies == nil || p.Lockdowns == nil || p.Tickets == nil || p.Baselines == nil || p.Events == nil || p.Machines == nil || p.Groups == nil ||
+	if p.Ledger == nil || p.Legs == nil || p.Files == nil || p.Index == nil || p.Policies == nil || p.Lockdowns == nil || p.Tickets == nil || p.Baselines == nil || p.Events == nil || p.History == nil || p.Machines == nil || p.Groups == nil ||
 		p.Prompts == nil || p.Clock == nil || p.Token == nil || p.Log == nil || p.Meter == nil {
 		return nil, errors.New("broker: a port of the reconciler is missing")
 	}
@@ -90,7 +92,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, id access.ResourceID, enqueu
 	if head.ETag != "" && head.Wanted == head.Done && (head.DueAt.IsZero() || head.DueAt.After(now)) {
 		return nil
 	}
-	w := &round{Reconciler: r, id: id, enqueued: enqueued}
+	w := &round{Reconciler: r, id: id, enqueued: enqueued, rules: r.rules}
 	for range maxRounds {
 		rounds++
 		r.Meter.Measure(ctx, MetricRounds, 1, "")

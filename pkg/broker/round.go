@@ -17,6 +17,8 @@ type round struct {
 	*Reconciler
 	id       access.ResourceID
 	enqueued time.Time
+	// rules are the reconciler's but, in one pass, for those that are kept: see account.
+	rules nsg.Settings
 	// closesOnly is set once a write that opens something was found wrong by
 	// Resource Manager: a bad open must not hold up a close.
 	closesOnly string
@@ -25,6 +27,8 @@ type round struct {
 	leavesBaselines string
 	// reworded are the legs of which confirm has something new to say.
 	reworded map[string]bool
+	// unconfirmed are the Opening legs of which confirm could not read all.
+	unconfirmed map[string]bool
 	// files are the records of the legs that are to open, as confirm read them.
 	files map[access.RequestID]access.File
 	// unwritten is set once a leg ended that was never seen open. Where it had no
@@ -35,6 +39,10 @@ type round struct {
 	// unread is why it could not be read whether open legs are to be closed. What
 	// else is to be done is done; but the reconcile has not done all.
 	unread error
+	// sought is set once the requests were searched for lost legs, and unsearched is
+	// why they could not all be read.
+	sought     bool
+	unsearched error
 }
 
 // confirmAtOnce bounds the reads of one reconcile that run side by side.
@@ -61,6 +69,7 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 		return false, access.Errorf(access.Aborted, "operation_in_progress", "another operation on the group is under way")
 	}
 	now := w.now(w.enqueued, head)
+	w.rules = w.Reconciler.rules
 	legs, rows, err := w.Baselines.Partition(ctx, w.id)
 	if err != nil {
 		return false, errors.Join(err, w.closeExpired(ctx, group, now))
@@ -74,7 +83,7 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 		rows = nil
 	}
 
-	legs, gone, unconfirmed := w.confirm(ctx, legs, now)
+	legs, gone := w.confirm(ctx, legs, now)
 	if len(gone) > 0 {
 		w.unwritten = true
 		if err := w.Legs.EndLegs(ctx, w.id, gone); err != nil {
@@ -85,7 +94,13 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 	if w.leavesBaselines != "" {
 		planned = nil
 	}
-	plan := w.plan(group, w.openable(legs, unconfirmed), now, planned)
+	plan := w.plan(group, w.openable(legs), now, planned)
+	if lost := w.rules.Lost(plan, legs, now); len(lost) > 0 || owesSearch(head) {
+		if w.account(ctx, group, legs, lost, now) {
+			return true, nil
+		}
+		plan = w.plan(group, w.openable(legs), now, planned)
+	}
 	if restsOnAbsence(plan, legs, rows) {
 		if stale, err := w.changedSince(ctx, group, missing); stale || err != nil {
 			return stale, err
@@ -141,10 +156,10 @@ func (w *round) changedSince(ctx context.Context, group nsg.Group, missing bool)
 // policies of today do not allow, one whose VM is no longer behind the address,
 // and in a lockdown every live leg. One of which any of that cannot be read now
 // is unconfirmed, with the reason in BlockedBy, and must not open in this round.
-func (w *round) confirm(ctx context.Context, legs []access.Leg, now time.Time) (live, gone []access.Leg, unconfirmed map[string]bool) {
+func (w *round) confirm(ctx context.Context, legs []access.Leg, now time.Time) (live, gone []access.Leg) {
 	prepareTargets(ctx, w.Machines, legs, access.LegOpening, now)
 	k := w.learn(ctx, legs, now)
-	unconfirmed, w.reworded, w.unread = map[string]bool{}, map[string]bool{}, nil
+	w.unconfirmed, w.reworded, w.unread = map[string]bool{}, map[string]bool{}, nil
 	w.files = k.files
 	for i, l := range legs {
 		if l.State == access.LegOpening {
@@ -162,7 +177,7 @@ func (w *round) confirm(ctx context.Context, legs []access.Leg, now time.Time) (
 			reason, why, err := k.judge(ctx, i, l)
 			switch {
 			case err != nil:
-				unconfirmed[l.Key()] = true
+				w.unconfirmed[l.Key()] = true
 				why += ": " + access.AsError(err).Message
 				w.reworded[l.Key()] = l.BlockedBy != why
 				l.BlockedBy = why
@@ -175,7 +190,7 @@ func (w *round) confirm(ctx context.Context, legs []access.Leg, now time.Time) (
 		}
 		live = append(live, l)
 	}
-	return live, gone, unconfirmed
+	return live, gone
 }
 
 func endedBefore(l access.Leg, ended []access.Leg) (access.Leg, bool) {
@@ -214,10 +229,11 @@ func (w *round) plan(group nsg.Group, legs []access.Leg, now time.Time, rows []a
 	return w.rules.Plan(group, legs, now, rows...)
 }
 
-// openable leaves out of the plan what must not open in this round.
-func (w *round) openable(legs []access.Leg, unconfirmed map[string]bool) []access.Leg {
+// openable leaves out of the plan what must not open in this round. What was
+// restored opens nothing, and keeps its rule until it is known what to make of it.
+func (w *round) openable(legs []access.Leg) []access.Leg {
 	return slices.DeleteFunc(slices.Clone(legs), func(l access.Leg) bool {
-		return l.State == access.LegOpening && (w.closesOnly != "" || unconfirmed[l.Key()])
+		return l.State == access.LegOpening && !l.Restored && (w.closesOnly != "" || w.unconfirmed[l.Key()])
 	})
 }
 

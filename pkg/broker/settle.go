@@ -45,8 +45,8 @@ func (w *round) settle(ctx context.Context, token string, group nsg.Group, legs 
 	if err := w.recordEnded(ctx, ended, plan, now); err != nil {
 		return false, err
 	}
-	if w.unread != nil {
-		return false, w.unread
+	if err := w.unfinished(); err != nil {
+		return false, err
 	}
 	due := nextLook(live, now)
 	if late := now.Add(reconcileDeadline + parked); w.unwritten && (due.IsZero() || due.After(late)) {
@@ -85,11 +85,17 @@ func (w *round) opened(seen sight, l access.Leg, now time.Time) access.Leg {
 		}
 		return l
 	}
+	if w.unconfirmed[l.Key()] {
+		return l // restored: its rule stands, and nothing is said of it yet
+	}
 	if v := seen.verdict(l); v.Outcome != nsg.OutcomeAllowed {
 		l.BlockedBy = v.String()
 		return l
 	}
-	l.State, l.OpenedAt, l.BlockedBy = access.LegOpen, now, ""
+	l.State, l.BlockedBy = access.LegOpen, ""
+	if l.OpenedAt.IsZero() {
+		l.OpenedAt = now
+	}
 	return l
 }
 
@@ -129,6 +135,9 @@ func (w *round) recordOpened(ctx context.Context, changed []access.Leg) error {
 	for _, l := range changed {
 		if l.State == access.LegOpen {
 			events = append(events, legEvent(access.EventOpened, l, l.OpenedAt))
+			if l.Restored {
+				events = append(events, restoredEvent(l))
+			}
 		}
 	}
 	if err := appendEvents(ctx, w.Events, events); err != nil {
@@ -138,7 +147,7 @@ func (w *round) recordOpened(ctx context.Context, changed []access.Leg) error {
 		return err
 	}
 	for _, l := range changed {
-		if at := decidedAt(w.files[l.Request]); l.State == access.LegOpen && !at.IsZero() {
+		if at := decidedAt(w.files[l.Request]); l.State == access.LegOpen && !l.Restored && !at.IsZero() {
 			w.Meter.Measure(ctx, MetricOpening, w.Clock().Sub(at).Seconds(), "")
 		}
 	}

@@ -1,15 +1,12 @@
 package broker_test
 
 import (
-	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
-	"github.com/portcullis-access/portcullis/pkg/broker"
 	"github.com/portcullis-access/portcullis/pkg/nsg"
 )
 
@@ -116,47 +113,5 @@ func TestTamperingWithoutTheRecordStaysClosed(t *testing.T) {
 			}
 			w.expectShut()
 		})
-	}
-}
-
-// TestALostRecordClosesEveryDoorAndAlarms: however many doors the record has
-// lost, none stands longer than it takes to find it; and many are an alarm.
-func TestALostRecordClosesEveryDoorAndAlarms(t *testing.T) {
-	for _, c := range []struct {
-		doors int
-		alarm bool
-	}{{10, false}, {11, true}} { // each on two groups
-		w := newWorld(t)
-		var log strings.Builder
-		ports := w.scanner.ScanPorts
-		ports.Log = slog.New(slog.NewTextHandler(&log, nil))
-		scanner, err := broker.NewScanner(ports, rules)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range c.doors {
-			port := w.store.Policies[0].Ports[0]
-			port.Number += uint16(i) + 1
-			w.store.Policies[0].Ports = append(w.store.Policies[0].Ports, port)
-			req := ask(fmt.Sprint(i), alice, time.Hour)
-			req.Ports[0].Port = port.Number
-			w.submit(req)
-		}
-		w.deliver()
-		if n := len(w.azure.Look(onWeb).Rules) - len(w.customers[onWeb]); n != c.doors {
-			t.Fatalf("%d doors of %d", n, c.doors)
-		}
-		w.store.LoseLedger()
-		if err := scanner.Scan(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		w.deliver()
-		w.expectShut()
-		if got := strings.Contains(log.String(), "alarm=bulk_removal rules=22"); got != c.alarm {
-			t.Errorf("%d doors: %s", c.doors, log.String())
-		}
-		if n := w.store.Kinds(string(onWeb))[access.EventRuleRemoved]; n != c.doors {
-			t.Errorf("%d removals recorded, want %d", n, c.doors)
-		}
 	}
 }

@@ -95,7 +95,7 @@ func newWorld(t testing.TB) *world {
 	}, broker.SubmitSettings{MaxLiveGrants: 20, MaxRequestsPerHour: 60, ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute, SnapshotAge: 10 * time.Second})
 	must()
 	w.reconciler, err = broker.NewReconciler(broker.ReconcilePorts{
-		Ledger: w.store, Legs: w.store, Baselines: w.store, Files: w.store, Policies: w.store, Lockdowns: w.store, Tickets: w.store, Events: w.store, Machines: w.azure, Groups: w.azure, Prompts: w.bus, Clock: clock, Token: token, Log: log, Meter: w.meter,
+		Ledger: w.store, Legs: w.store, Baselines: w.store, Files: w.store, Index: w.store, Policies: w.store, Lockdowns: w.store, Tickets: w.store, Events: w.store, History: w.store, Machines: w.azure, Groups: w.azure, Prompts: w.bus, Clock: clock, Token: token, Log: log, Meter: w.meter,
 	}, rules)
 	must()
 	w.lockdown, err = broker.NewLockdownDesk(broker.LockdownPorts{

@@ -68,7 +68,8 @@ func (p Plan) Apply(g Group) Group {
 // Only a leg in state Opening may add to what a group lets through. An Open leg
 // keeps what is there; where no rule of ours covers it any more it ends,
 // RemovedExternally. Where a description or a priority was edited, or the rule
-// lets through more, the rule is put right.
+// lets through more, the rule is put right. A leg that was Restored is treated
+// likewise while it is Opening: it keeps what is there and adds nothing.
 //
 // Where writing the whole group would lose something of the customer's (g.Loss)
 // nothing is put: what is not open yet is blocked, and a rule that lets through
@@ -157,7 +158,7 @@ func (p *planner) readRules() {
 	p.named, p.index = map[*Rule]access.Protocol{}, map[spot][]*matcher{}
 	for i := range p.group.Rules {
 		r := &p.group.Rules[i]
-		if p.grants(*r) {
+		if p.grants(*r) && !p.keeps(*r) {
 			p.ours[strings.ToLower(r.Name)] = r
 			m := newMatcher(r)
 			p.matchers[strings.ToLower(r.Name)] = m
@@ -170,7 +171,8 @@ func (p *planner) readRules() {
 			p.used[r.Priority] = true
 		}
 	}
-	p.fixed = inOrder(p.others)
+	// One that is kept may end at any time: nothing counts on it.
+	p.fixed = inOrder(slices.DeleteFunc(slices.Clone(p.others), p.keeps))
 }
 
 // note enters a rule of ours where legs look for it.
@@ -220,6 +222,10 @@ func (p *planner) readLegs() {
 		case l.EndTime.After(p.now.Add(p.MaxGrant + clockSkew)):
 			// Its rule would count as a forgery from the first moment.
 			p.block(l, "its end is further ahead than the longest grant allowed")
+		case l.Restored && p.covered(l):
+			p.open = append(p.open, l)
+		case l.Restored:
+			p.end(l, access.RemovedExternally)
 		default:
 			p.asking = append(p.asking, l)
 		}

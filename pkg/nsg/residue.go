@@ -27,7 +27,7 @@ func (s Settings) Residue(g Group, legs []access.Leg, now time.Time) []Rule {
 	want := gather(s.planned(g, legs, now, nil).live)
 	var out []Rule
 	for i := range g.Rules {
-		if r := &g.Rules[i]; s.Owns(*r) && !r.denies() {
+		if r := &g.Rules[i]; s.Owns(*r) && !r.denies() && !s.keeps(*r) {
 			if m := newMatcher(r); !want.hold(&m) {
 				out = append(out, *r)
 			}
@@ -131,7 +131,7 @@ func (p *planner) narrowOnly() {
 		}
 		slices.SortStableFunc(group, byPriority)
 		for _, l := range candidates {
-			if p.coveredBy(stay, l) && (l.State == access.LegOpen || group.leg(l).Outcome == OutcomeAllowed) {
+			if p.coveredBy(stay, l) && (l.State == access.LegOpen || l.Restored || group.leg(l).Outcome == OutcomeAllowed) {
 				live = append(live, l)
 			}
 		}
@@ -154,7 +154,7 @@ func (p *planner) narrowOnly() {
 		case there && l.State == access.LegOpening:
 			l.BlockedBy = ""
 			p.out.Opening = append(p.out.Opening, l)
-		case !there && l.State == access.LegOpening:
+		case !there && l.State == access.LegOpening && !l.Restored:
 			p.block(l, "writing this network security group as a whole would lose "+p.group.Loss+
 				", which this version does not know: nothing is opened here until Portcullis is updated or that is gone")
 		case !there:

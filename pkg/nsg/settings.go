@@ -34,6 +34,9 @@ type Settings struct {
 	// MaxGrant is the longest grant any policy may allow. A rule that claims to
 	// live longer than that from now is not one we wrote, and counts as expired.
 	MaxGrant time.Duration
+
+	// kept are rules of ours that are left alone, by lower-case name: see Keeping.
+	kept map[string]bool
 }
 
 var installationPattern = regexp.MustCompile(`^[a-z0-9]{1,20}$`)

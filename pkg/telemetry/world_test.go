@@ -94,7 +94,7 @@ func newWorld(t *testing.T) *world {
 	}, broker.SubmitSettings{MaxLiveGrants: 20, MaxRequestsPerHour: 60, ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute, SnapshotAge: 10 * time.Second})
 	must(err)
 	w.reconciler, err = broker.NewReconciler(broker.ReconcilePorts{
-		Ledger: w.store, Legs: w.store, Baselines: w.store, Files: w.store, Policies: w.store, Lockdowns: w.store, Tickets: w.store, Events: w.store,
+		Ledger: w.store, Legs: w.store, Baselines: w.store, Files: w.store, Index: w.store, Policies: w.store, Lockdowns: w.store, Tickets: w.store, Events: w.store, History: w.store,
 		Machines: w.azure, Groups: w.azure, Prompts: w.bus, Clock: clock, Token: token, Log: log, Meter: w.seen,
 	}, rules)
 	must(err)

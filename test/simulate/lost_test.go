@@ -36,7 +36,7 @@ var losses = []loss{
 		w.queue.emptied++
 		w.down[theQueue] = time.Now().Add(100 * time.Hour)
 	}, quick + 30*time.Second, false}, // no close can be scheduled, so nothing opens
-	{"the partitions of the NSGs are lost", func(w *world) { w.store.LoseLedger() }, 0, true},
+	{"the partitions of the NSGs are lost", func(w *world) { w.store.LoseLedger() }, quick, true},
 	{"the partitions of the NSGs are lost, and no scan comes", func(w *world) {
 		w.store.LoseLedger()
 		w.singletons["scan"] = true
@@ -130,7 +130,12 @@ func (l loss) play(t *testing.T) {
 	ends := time.Now().Add(standsFor - 2*time.Minute)
 	for time.Now().Before(ends.Add(l.shutBy)) {
 		w.run(time.Now().Add(5 * time.Second))
-		seen = append(seen, w.doorsNow()...)
+		now := w.doorsNow()
+		// What stands open does so until its end, whatever is lost.
+		if time.Now().Before(ends.Add(-time.Minute)) && slices.ContainsFunc(open, func(d door) bool { return !slices.Contains(now, d) }) {
+			t.Fatalf("of %v only %v stand open, %s before their end", open, now, time.Until(ends))
+		}
+		seen = append(seen, now...)
 	}
 	l.check(t, w, open, seen)
 	w.run(time.Now().Add(startsIn + standsFor + l.shutBy))

@@ -95,7 +95,7 @@ func wire(s store, c cloud, q *queue, clock broker.Clock, token func() string) (
 	})
 	step(func() error {
 		k.reconciler, err = broker.NewReconciler(broker.ReconcilePorts{
-			Ledger: s, Legs: s, Files: s, Policies: s, Lockdowns: s, Tickets: s, Baselines: s, Events: s, Machines: c, Groups: c, Prompts: q, Clock: clock, Token: token, Log: log, Meter: meter,
+			Ledger: s, Legs: s, Files: s, Index: s, Policies: s, Lockdowns: s, Tickets: s, Baselines: s, Events: s, History: s, Machines: c, Groups: c, Prompts: q, Clock: clock, Token: token, Log: log, Meter: meter,
 		}, settings)
 		return err
 	})

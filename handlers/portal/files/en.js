@@ -187,6 +187,7 @@ export const en = {
   'event.NotStarted': 'Its time came, and it was not let in',
   'event.Extended': 'Extended',
   'event.Revoked': 'Revoked',
+  'event.Restored': 'Put back on record',
   'event.RuleRemoved': 'A rule was removed',
   'event.DeadLettered': 'A message could not be processed',
 

@@ -187,6 +187,7 @@ export const ja = {
   'event.NotStarted': '開始時刻になったが、許可されなかった',
   'event.Extended': '延長',
   'event.Revoked': '取り消し',
+  'event.Restored': '記録を復元',
   'event.RuleRemoved': '規則を削除',
   'event.DeadLettered': 'メッセージを処理できませんでした',
 

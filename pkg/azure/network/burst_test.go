@@ -121,7 +121,7 @@ func newBurst(t *testing.T, groups, machines int) *burst {
 	}, broker.SubmitSettings{ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute, SnapshotAge: 10 * time.Second})
 	must()
 	b.reconciler, err = broker.NewReconciler(broker.ReconcilePorts{
-		Ledger: b.store, Legs: b.store, Baselines: b.store, Files: b.store, Policies: b.store, Lockdowns: b.store, Tickets: b.store, Events: b.store, Machines: azure, Groups: azure,
+		Ledger: b.store, Legs: b.store, Baselines: b.store, Files: b.store, Index: b.store, Policies: b.store, Lockdowns: b.store, Tickets: b.store, Events: b.store, History: b.store, Machines: azure, Groups: azure,
 		Prompts: b.bus, Clock: time.Now, Token: uuid.NewString, Log: slog.New(slog.DiscardHandler), Meter: &brokertest.Meter{},
 	}, nsg.Settings{Installation: "x", Band: nsg.Band{Low: 100, High: 999}, MaxGrant: 24 * time.Hour})
 	must()

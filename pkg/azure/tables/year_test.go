@@ -110,7 +110,7 @@ func casesOver(t *testing.T, s *tables.Store, now *time.Time) cases {
 	}, broker.SubmitSettings{MaxLiveGrants: 20, MaxRequestsPerHour: 60, ShortestDuration: time.Minute, OpenWithin: 15 * time.Minute})
 	check(t, err)
 	reconciler, err := broker.NewReconciler(broker.ReconcilePorts{
-		Ledger: s, Legs: s, Baselines: s, Files: s, Policies: s, Lockdowns: s, Tickets: s, Events: s,
+		Ledger: s, Legs: s, Baselines: s, Files: s, Index: s, Policies: s, Lockdowns: s, Tickets: s, Events: s, History: s,
 		Machines: azure, Groups: azure, Prompts: bus, Clock: clock, Token: token, Meter: &brokertest.Meter{}, Log: slog.New(slog.DiscardHandler),
 	}, nsg.Settings{Installation: "test", Band: nsg.Band{Low: 100, High: 999}, Baseline: nsg.Band{Low: 1001, High: 1499}, MaxGrant: 24 * time.Hour})
 	check(t, err)
