@@ -39,7 +39,8 @@ import (
 // on any of it.
 //
 // A row of its own says that the index is whole. Where it is missing (heads of a
-// version that wrote no index, a table lost) every head is read once.
+// version that wrote no index, a table lost) every head is read, once if each of
+// them can be: one that cannot has no row, and nobody but All would come upon it.
 const (
 	duePartition = "due"
 	// dueWhole sorts before the minutes.
@@ -200,12 +201,13 @@ func (s *Store) All(ctx context.Context) ([]broker.Head, error) {
 	if err != nil && len(heads) == 0 {
 		return nil, err
 	}
-	return heads, errors.Join(err, s.mendDue(ctx, heads))
+	return heads, errors.Join(err, s.mendDue(ctx, heads, err == nil))
 }
 
-// mendDue writes the rows of the index that the heads need and that are missing. A
-// head that has changed since it was read leaves a row too many.
-func (s *Store) mendDue(ctx context.Context, heads []broker.Head) error {
+// mendDue writes the rows of the index that the heads need and that are missing; if
+// these are all there are, the index is whole then. A head that has changed since it
+// was read leaves a row too many.
+func (s *Store) mendDue(ctx context.Context, heads []broker.Head, all bool) error {
 	rows, err := query(ctx, s.pending, "PartitionKey eq "+literal(duePartition))
 	if err != nil {
 		return err
@@ -221,7 +223,7 @@ func (s *Store) mendDue(ctx context.Context, heads []broker.Head) error {
 			missing = append(missing, r)
 		}
 	}
-	if !have[dueWhole] {
+	if all && !have[dueWhole] {
 		// After all others: what comes first must not vouch for what follows.
 		missing = append(missing, row{"PartitionKey": duePartition, "RowKey": dueWhole})
 	}

@@ -122,6 +122,30 @@ func TestHeadsOfAVersionWithoutAnIndexAreFound(t *testing.T) {
 	wantDue(t, w.Store, at, 8)
 }
 
+// TestAHeadThatCannotBeReadIsToldOfByEachSweep comes upon one before there is an
+// index of it.
+func TestAHeadThatCannotBeReadIsToldOfByEachSweep(t *testing.T) {
+	w, ctx := newWorld(t, 1000), t.Context()
+	check(t, w.Touch(ctx, on, "t", at))
+	heads := w.service.NewClient("nsgs")
+	_, err := heads.AddEntity(ctx, []byte(`{"PartitionKey":"x","RowKey":"head","NSG":"no id"}`), nil)
+	check(t, err)
+	for range 3 {
+		due, err := w.Due(ctx, at)
+		if wantCode(t, err, access.Internal, "record_unreadable"); len(due) != 1 || due[0].NSG != on {
+			t.Errorf("what can be read is due all the same: %+v", due)
+		}
+	}
+	_, err = heads.DeleteEntity(ctx, "x", "head", nil)
+	check(t, err)
+	wantDue(t, w.Store, at, 1)
+	before := w.calls.Load()
+	wantDue(t, w.Store, at, 1)
+	if n := w.calls.Load() - before; n != 2 { // the index and the head
+		t.Errorf("the index is not whole: %d calls", n)
+	}
+}
+
 // counted counts requests, and the rows that answers hold.
 type counted struct{ calls, rows atomic.Int64 }
 
