@@ -159,7 +159,7 @@ type record struct {
 func (r record) Tables(context.Context) ([]string, error) { return r.tables, r.err }
 func (r record) Due(_ context.Context, now time.Time) (out []broker.Head, err error) {
 	for _, h := range r.due {
-		if !h.DueAt.After(now) {
+		if !h.DueAt.After(now) || h.Trouble != "" {
 			out = append(out, h)
 		}
 	}

@@ -46,11 +46,13 @@ func Tables(tables []byte, record Record, now func() time.Time) Check {
 				r.Fault("the table "+name+" is missing", "deploy the infrastructure, or run: portcullis init")
 			}
 		}
-		late, err := record.Due(ctx, now().Add(-overdue))
+		before := now().Add(-overdue)
+		late, err := record.Due(ctx, before)
 		if err != nil {
 			r.failed("the NSGs' heads cannot be read", err, right)
 			return
 		}
+		late = slices.DeleteFunc(late, func(h broker.Head) bool { return h.DueAt.After(before) }) // put off
 		for _, h := range late {
 			r.Fault(fmt.Sprintf("%s is due since %s: %s", h.NSG.Name(), h.DueAt.UTC().Format(time.RFC3339), or(h.Trouble, "nobody came")),
 				"is the function Sweep running? Close what has expired meanwhile with: portcullis sweep")

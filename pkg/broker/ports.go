@@ -142,8 +142,10 @@ type Baselines interface {
 
 // Heads finds the NSGs that need somebody's attention.
 type Heads interface {
-	// Due gives the heads whose DueAt is not after now. A head that cannot be
-	// read is an error and does not keep the others back.
+	// Due gives the heads whose DueAt is not after now, and those that are put off:
+	// with some Trouble and a DueAt still to come. One that came to trouble with its
+	// DueAt staying in the same minute may be left out until then. A head that cannot
+	// be read is an error and does not keep the others back.
 	Due(ctx context.Context, now time.Time) ([]Head, error)
 	// All gives every head there is, and errors as Due does.
 	All(ctx context.Context) ([]Head, error)

@@ -21,9 +21,6 @@ const (
 	// sweepDeadline keeps one sweep from running into the next for long.
 	sweepDeadline = 5 * time.Minute
 	sweepAtOnce   = 8
-	// putOff is for how long an NSG is commonly put off: the windows of Resource
-	// Manager's quotas are five minutes.
-	putOff = 10 * time.Minute
 	// unfinishedAlarm is how long a decision may stay unfinished before somebody is told.
 	unfinishedAlarm = 5 * time.Minute
 )
@@ -82,10 +79,10 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 	return err
 }
 
-// due sees to the NSGs that are due, and gives them with those that are due soon:
-// one that has trouble is put off, and what is overdue there is no less so.
+// due sees to the NSGs that are due, and gives them with those that are put off:
+// what is overdue there is no less so.
 func (s *Sweeper) due(ctx context.Context, now time.Time) ([]Head, error) {
-	heads, err := s.Heads.Due(ctx, now.Add(putOff)) // what was found counts, whatever else failed
+	heads, err := s.Heads.Due(ctx, now) // what was found counts, whatever else failed
 	var g errgroup.Group
 	g.SetLimit(sweepAtOnce)
 	errs := make([]error, len(heads))

@@ -75,7 +75,7 @@ func (s *Store) SaveBaselines(ctx context.Context, id access.ResourceID, rows []
 	if token == "" {
 		due = time.Time{} // no head is written
 	}
-	err := s.setDue(ctx, id, due, func() error { return submit(ctx, s.nsg, actions) })
+	err := s.setDue(ctx, id, due, false, func() error { return submit(ctx, s.nsg, actions) })
 	if access.CodeOf(err) == access.NotFound {
 		return access.Wrap(err, access.Aborted, "row_changed", "a baseline was lifted meanwhile")
 	}

@@ -19,7 +19,8 @@ import (
 // The heads that are due are found by an index, so that a sweep costs what is due
 // and not what there is: one partition, in the table of what is pending, with a row
 // for each minute in which a head was to be due. Its promise: a head that has a
-// DueAt has a row for that minute.
+// DueAt has a row for that minute. Where it is put off, having some trouble, the row
+// has a key by which it is found before its minute has come.
 //
 // A writer writes the row, then the head: cut off between the two, it leaves a row
 // too many. Whoever looks for what is due reads the rows up to now and the heads
@@ -43,8 +44,9 @@ import (
 // them can be: one that cannot has no row, and nobody but All would come upon it.
 const (
 	duePartition = "due"
-	// dueWhole sorts before the minutes.
-	dueWhole = "-whole"
+	// dueWhole and the keys of those with some trouble sort before the minutes.
+	dueWhole   = "-whole"
+	dueTrouble = "-trouble-"
 	// dueKept is how long a row stays at least after it was last written. It is far
 	// more than dueWithin and the difference of two clocks.
 	dueKept = 5 * time.Minute
@@ -62,14 +64,24 @@ func dueKey(of string, due time.Time) string { return dueMinute(due) + "-" + of 
 // hasDue says whether the time is one at which a head is due.
 func hasDue(t time.Time) bool { return !t.IsZero() && t.Before(never) }
 
-func dueRow(id access.ResourceID, due time.Time) row {
+// isDue says whether a head is one that Due gives.
+func isDue(h broker.Head, now time.Time) bool {
+	return hasDue(h.DueAt) && (!h.DueAt.After(now) || h.Trouble != "")
+}
+
+func dueRow(id access.ResourceID, due time.Time, trouble bool) row {
 	of := hash(string(id))
-	return row{"PartitionKey": duePartition, "RowKey": dueKey(of, due), "Of": of, "NSG": string(id)}
+	key := dueKey(of, due)
+	if trouble {
+		key = dueTrouble + key
+	}
+	return row{"PartitionKey": duePartition, "RowKey": key, "Of": of, "NSG": string(id)}
 }
 
 // A head's version says in which minute it was due when it was read. Under that
 // version the row stands as long as the head does, so that who leaves the minute as
-// it is, as on the way to a close, writes the head alone.
+// it is, as on the way to a close, writes the head alone. Should it have come to
+// trouble then, it is found once that minute has come.
 
 func headVersion(due time.Time, etag string) string { return minuteOf(due) + " " + etag }
 
@@ -90,12 +102,12 @@ func minuteOf(due time.Time) string {
 }
 
 // setDue lets write give the NSG's head its DueAt, after the row by which Due finds it.
-func (s *Store) setDue(ctx context.Context, id access.ResourceID, due time.Time, write func() error) error {
+func (s *Store) setDue(ctx context.Context, id access.ResourceID, due time.Time, trouble bool, write func() error) error {
 	if !hasDue(due) {
 		return write()
 	}
 	began := time.Now()
-	if err := s.noteDue(ctx, id, due); err != nil {
+	if err := s.noteDue(ctx, id, due, trouble); err != nil {
 		return err
 	}
 	err := write() // one that failed may have landed
@@ -103,12 +115,12 @@ func (s *Store) setDue(ctx context.Context, id access.ResourceID, due time.Time,
 	if ended := time.Now(); ended.Sub(began) <= dueWithin && ended.Round(0).Sub(began.Round(0)) <= dueWithin {
 		return err
 	}
-	return errors.Join(err, s.noteDue(context.WithoutCancel(ctx), id, due))
+	return errors.Join(err, s.noteDue(context.WithoutCancel(ctx), id, due, trouble))
 }
 
 // noteDue writes the row even where it stands: that is what keeps it.
-func (s *Store) noteDue(ctx context.Context, id access.ResourceID, due time.Time) error {
-	data, err := dueRow(id, due).bytes()
+func (s *Store) noteDue(ctx context.Context, id access.ResourceID, due time.Time, trouble bool) error {
+	data, err := dueRow(id, due, trouble).bytes()
 	if err != nil {
 		return err
 	}
@@ -119,23 +131,26 @@ func (s *Store) noteDue(ctx context.Context, id access.ResourceID, due time.Time
 }
 
 // Due implements broker.Heads. It costs one query for the rows up to now, and a
-// point read for each head they name: those that are due, and those whose DueAt
-// passed or changed within the last minutes.
+// point read for each head they name: those that are due or put off, and those whose
+// DueAt passed or changed within the last minutes.
 func (s *Store) Due(ctx context.Context, now time.Time) ([]broker.Head, error) {
 	rows, err := query(ctx, s.pending, "PartitionKey eq "+literal(duePartition)+" and RowKey lt "+literal(dueMinute(now.Add(time.Minute))))
-	due := func(h broker.Head) bool { return hasDue(h.DueAt) && !h.DueAt.After(now) }
+	not := func(h broker.Head) bool { return !isDue(h, now) }
 	if err != nil {
 		// What is due is due without its index; that it cannot be read is told yet.
 		all, e := s.heads(ctx, "RowKey eq 'head'")
-		return slices.DeleteFunc(all, func(h broker.Head) bool { return !due(h) }), errors.Join(err, e)
+		return slices.DeleteFunc(all, not), errors.Join(err, e)
 	}
-	if len(rows) == 0 || rows[0].key() != dueWhole {
+	if !slices.ContainsFunc(rows, func(r row) bool { return r.key() == dueWhole }) {
 		all, err := s.All(ctx)
-		return slices.DeleteFunc(all, func(h broker.Head) bool { return !due(h) }), err
+		return slices.DeleteFunc(all, not), err
 	}
 	rowsOf := map[string][]row{}
 	var of []string
-	for _, r := range rows[1:] {
+	for _, r := range rows {
+		if r.key() == dueWhole {
+			continue
+		}
 		p, _ := r["Of"].(string)
 		if rowsOf[p] == nil {
 			of = append(of, p)
@@ -152,7 +167,7 @@ func (s *Store) Due(ctx context.Context, now time.Time) ([]broker.Head, error) {
 		})
 	}
 	err = errors.Join(g.Wait(), errors.Join(errs...))
-	heads = slices.DeleteFunc(heads, func(h broker.Head) bool { return !due(h) })
+	heads = slices.DeleteFunc(heads, not)
 	slices.SortStableFunc(heads, func(a, b broker.Head) int { return cmp.Compare(a.DueAt.UnixNano(), b.DueAt.UnixNano()) })
 	return heads, err
 }
@@ -174,7 +189,7 @@ func (s *Store) headDue(ctx context.Context, of string, rows []row) (h broker.He
 	for _, r := range rows {
 		stamp, _ := r["Timestamp"].(string)
 		written, e := time.Parse(time.RFC3339Nano, stamp)
-		if e != nil || time.Since(written) <= dueKept || hasDue(h.DueAt) && r.key() == dueKey(of, h.DueAt) {
+		if e != nil || time.Since(written) <= dueKept || hasDue(h.DueAt) && strings.TrimPrefix(r.key(), dueTrouble) == dueKey(of, h.DueAt) {
 			continue
 		}
 		err = errors.Join(err, s.dropDue(ctx, r))
@@ -218,7 +233,8 @@ func (s *Store) mendDue(ctx context.Context, heads []broker.Head, all bool) erro
 	}
 	var missing []row
 	for _, h := range heads {
-		if r := dueRow(h.NSG, h.DueAt); hasDue(h.DueAt) && !have[r.key()] {
+		// The one for trouble serves where there is none any more.
+		if r := dueRow(h.NSG, h.DueAt, h.Trouble != ""); hasDue(h.DueAt) && !have[r.key()] && !have[dueTrouble+r.key()] {
 			have[r.key()] = true
 			missing = append(missing, r)
 		}

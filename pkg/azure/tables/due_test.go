@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -105,7 +106,11 @@ func dueRun(t *testing.T, seed uint64, u upset) {
 	wantFound(t, free)
 	due, err := free.Due(t.Context(), time.Now())
 	check(t, err)
-	if rows := indexRows(t, free); len(rows) > len(due) {
+	rows := map[string]bool{}
+	for _, key := range indexRows(t, free) {
+		rows[strings.TrimPrefix(key, "-trouble-")] = true // a minute may have both
+	}
+	if len(rows) > len(due) {
 		t.Errorf("%d rows for %d heads: %v", len(rows), len(due), rows)
 	}
 }
@@ -137,6 +142,7 @@ func dueStep(ctx context.Context, s *tables.Store, rnd *rand.Rand) {
 			if rnd.IntN(3) > 0 {
 				h.DueAt = due
 			}
+			h.Trouble = []string{"", "some"}[rnd.IntN(2)]
 			_, _ = s.SaveHead(ctx, h)
 		}
 	case 6:

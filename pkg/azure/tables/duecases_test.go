@@ -189,7 +189,7 @@ func TestASweepCostsWhatIsDueAndNotWhatThereIs(t *testing.T) {
 	h, now := standIn(t), time.Now()
 	s := direct(t, h)
 	for i := range groups {
-		check(t, s.Touch(t.Context(), on+access.ResourceID(fmt.Sprint(i)), "t", now.Add(time.Hour)))
+		check(t, s.Touch(t.Context(), on+access.ResourceID(fmt.Sprint(i)), "t", now.Add(3*time.Minute)))
 	}
 	for _, due := range []int{0, 10} {
 		for i := range due {
@@ -207,6 +207,64 @@ func TestASweepCostsWhatIsDueAndNotWhatThereIs(t *testing.T) {
 			t.Errorf("%d calls and %d rows for %d groups that are due", calls, rows, due)
 		}
 	}
+}
+
+// TestWhatIsPutOffIsFoundBeforeItsTime puts a head off for some trouble, lets
+// somebody else come to it, and puts it off again.
+func TestWhatIsPutOffIsFoundBeforeItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := standIn(t)
+		s, ctx := direct(t, h), t.Context()
+		putOff := func(trouble string, until time.Duration) {
+			t.Helper()
+			head, err := s.Head(ctx, on)
+			check(t, err)
+			head.Trouble, head.DueAt = trouble, time.Now().Add(until)
+			_, err = s.SaveHead(ctx, head)
+			check(t, err)
+			want := 0
+			if trouble != "" {
+				want = 1
+			}
+			wantDue(t, s, time.Now(), want)
+			wantDue(t, s, time.Now().Add(until), 1)
+		}
+		putOff("throttled", 5*time.Minute)
+		check(t, s.Touch(ctx, on, "t", time.Now()))
+		putOff("throttled", 7*time.Minute)
+		// Whoever reads them all finds what a lost table lacks.
+		rows, err := s.All(ctx)
+		check(t, err)
+		if len(rows) != 1 || rows[0].Trouble == "" {
+			t.Errorf("%+v", rows)
+		}
+		putOff("", 7*time.Minute) // no trouble any more
+		putOff("locked", 8*time.Minute)
+		putOff("", 20*time.Minute)
+		time.Sleep(10 * time.Minute)
+		wantDue(t, s, time.Now(), 0)
+		if rows := indexRows(t, s); len(rows) != 1 {
+			t.Errorf("rows that nobody needs stay: %v", rows)
+		}
+		time.Sleep(10 * time.Minute)
+		wantDue(t, s, time.Now(), 1)
+	})
+}
+
+// TestAllMendsTheIndexOfWhatIsPutOff loses its rows.
+func TestAllMendsTheIndexOfWhatIsPutOff(t *testing.T) {
+	w, ctx := newWorld(t, 1000), t.Context()
+	wantDue(t, w.Store, at, 0)
+	_, err := w.SaveHead(ctx, broker.Head{NSG: on, Wanted: "1", Trouble: "some", DueAt: at.Add(time.Hour)})
+	check(t, err)
+	for _, key := range indexRows(t, w.Store) {
+		_, err := w.service.NewClient("pending").DeleteEntity(ctx, "due", key, nil)
+		check(t, err)
+	}
+	wantDue(t, w.Store, at, 0)
+	_, err = w.All(ctx)
+	check(t, err)
+	wantDue(t, w.Store, at, 1)
 }
 
 // TestACloseNeedsTheHeadAlone saves a head as on the way to a close, while nothing

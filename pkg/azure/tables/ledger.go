@@ -74,7 +74,7 @@ func (s *Store) SaveHead(ctx context.Context, h broker.Head) (saved broker.Head,
 	if was != "" && was == minuteOf(h.DueAt) {
 		err = write()
 	} else {
-		err = s.setDue(ctx, h.NSG, h.DueAt, write)
+		err = s.setDue(ctx, h.NSG, h.DueAt, h.Trouble != "", write)
 	}
 	return saved, err
 }
@@ -183,7 +183,7 @@ func (s *Store) addLegs(ctx context.Context, id access.ResourceID, legs []access
 		}
 		actions = append(actions, a)
 	}
-	return s.setDue(ctx, id, due, func() error { return submit(ctx, s.nsg, actions) })
+	return s.setDue(ctx, id, due, false, func() error { return submit(ctx, s.nsg, actions) })
 }
 
 // Touch implements broker.LegWriter.
@@ -203,7 +203,7 @@ func (s *Store) ChangeLegs(ctx context.Context, id access.ResourceID, legs []acc
 		return err
 	}
 	return s.updateLegs(legs, []aztables.TransactionAction{head}, func(actions []aztables.TransactionAction) error {
-		return s.setDue(ctx, id, due, func() error { return submit(ctx, s.nsg, actions) })
+		return s.setDue(ctx, id, due, false, func() error { return submit(ctx, s.nsg, actions) })
 	})
 }
 

@@ -331,7 +331,7 @@ func (s *Store) RemoveLeg(_ context.Context, id access.ResourceID, l access.Leg)
 // Due implements broker.Heads.
 func (s *Store) Due(ctx context.Context, now time.Time) ([]broker.Head, error) {
 	all, err := s.All(ctx)
-	return slices.DeleteFunc(all, func(h broker.Head) bool { return h.DueAt.IsZero() || h.DueAt.After(now) }), err
+	return slices.DeleteFunc(all, func(h broker.Head) bool { return h.DueAt.IsZero() || h.DueAt.After(now) && h.Trouble == "" }), err
 }
 
 // All implements broker.Heads.
