@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 	"github.com/portcullis-access/portcullis/pkg/access"
@@ -92,70 +91,6 @@ func (s *Store) Revoke(ctx context.Context, id access.RequestID, revocations []a
 func (s *Store) Extended(ctx context.Context, id, by access.RequestID) error {
 	_, err := insert(ctx, s.requests, row{"PartitionKey": string(id), "RowKey": keyNext + string(by)})
 	return err
-}
-
-// scheduledPartition holds what is to be started, in the table of what is pending.
-const scheduledPartition = "scheduled"
-
-// Schedule implements broker.Starts.
-func (s *Store) Schedule(ctx context.Context, id access.RequestID, at time.Time) error {
-	r := row{"PartitionKey": scheduledPartition, "RowKey": string(id)}
-	r.time("StartAt", at)
-	_, err := insert(ctx, s.pending, r)
-	return err
-}
-
-// Scheduled implements broker.Starts.
-func (s *Store) Scheduled(ctx context.Context, id access.RequestID) (bool, error) {
-	_, err := get(ctx, s.pending, scheduledPartition, string(id))
-	if access.CodeOf(err) == access.NotFound {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// DueStarts implements broker.Starts.
-func (s *Store) DueStarts(ctx context.Context, now time.Time) ([]access.RequestID, error) {
-	rows, err := query(ctx, s.pending, "PartitionKey eq "+literal(scheduledPartition)+" and StartAt le datetime"+literal(now.UTC().Format(time.RFC3339Nano)))
-	var out []access.RequestID
-	for _, r := range rows {
-		out = append(out, access.RequestID(r.key()))
-	}
-	return out, err
-}
-
-// Unschedule implements broker.Starts.
-func (s *Store) Unschedule(ctx context.Context, id access.RequestID) error {
-	ctx, cancel := context.WithTimeout(ctx, opTimeout)
-	defer cancel()
-	_, err := s.pending.DeleteEntity(ctx, scheduledPartition, string(id), nil)
-	if err := failure(err, "finishing a start"); access.CodeOf(err) != access.NotFound {
-		return err
-	}
-	return nil
-}
-
-// DecideStart implements broker.Starts.
-func (s *Store) DecideStart(ctx context.Context, st access.Start, events []access.Event) (access.Start, error) {
-	r, err := newRow(string(st.Request), keyStart, st)
-	if err != nil {
-		return st, err
-	}
-	r["Reason"] = string(st.Reason)
-	actions, err := withEvents(aztables.TransactionTypeAdd, r, "", events)
-	if err != nil {
-		return st, err
-	}
-	err = s.noted(ctx, events, func() error { return submit(ctx, s.requests, actions) })
-	if access.ReasonOf(err) != "row_changed" {
-		return st, err
-	}
-	// They were written together, so the first that exists means all exist.
-	if r, err = get(ctx, s.requests, string(st.Request), keyStart); err != nil {
-		return st, err
-	}
-	st = access.Start{}
-	return st, r.doc(&st)
 }
 
 // withEvents makes the transaction that writes a row together with its events.

@@ -86,7 +86,8 @@ func TestWhatIsScheduledIsFoundWhenItIsDue(t *testing.T) {
 	w, ctx := newWorld(t, 1000), t.Context()
 	check(t, w.Schedule(ctx, request(1), at))
 	check(t, w.Schedule(ctx, request(1), at)) // again
-	check(t, w.Schedule(ctx, request(2), at.Add(time.Second)))
+	check(t, w.Schedule(ctx, request(2), at.Add(time.Millisecond)))
+	check(t, w.Schedule(ctx, request(2), at)) // it stays as it is
 	// A decision on its way is another thing.
 	_, _, err := w.Begin(ctx, decision(request(3), "x"))
 	check(t, err)
@@ -99,10 +100,32 @@ func TestWhatIsScheduledIsFoundWhenItIsDue(t *testing.T) {
 	for range 2 {
 		check(t, w.Unschedule(ctx, request(1)))
 	}
+	if due, err := w.DueStarts(ctx, at.Add(time.Millisecond)); err != nil || len(due) != 1 || due[0] != request(2) {
+		t.Errorf("%v, %v", due, err)
+	}
 	for id, want := range map[access.RequestID]bool{request(1): false, request(2): true} {
 		if there, err := w.Scheduled(ctx, id); err != nil || there != want {
 			t.Errorf("%v, %v", there, err)
 		}
+	}
+}
+
+// TestWhatIsToBeStartedLaterCostsASweepNothing counts the rows that are read.
+func TestWhatIsToBeStartedLaterCostsASweepNothing(t *testing.T) {
+	h, now := standIn(t), time.Now()
+	s := direct(t, h)
+	for i := range 50 {
+		check(t, s.Schedule(t.Context(), request(i), now.Add(time.Duration(i-2)*time.Hour)))
+	}
+	check(t, s.Unschedule(t.Context(), request(0)))
+	var filters []string
+	var c counted
+	due, err := storeOver(t, func(r *http.Request) (*http.Response, error) {
+		filters = append(filters, r.URL.Query().Get("$filter"))
+		return c.over(h)(r)
+	}).DueStarts(t.Context(), now)
+	if err != nil || len(due) != 2 || c.rows.Load() != 2 || len(filters) != 1 || !byKeys.MatchString(filters[0]) {
+		t.Errorf("%d are due by %d rows of %q: %v", len(due), c.rows.Load(), filters, err)
 	}
 }
 

@@ -29,7 +29,7 @@ var byKeys = regexp.MustCompile(`^PartitionKey eq '[^']*'( and RowKey (eq|ge|gt|
 
 // few are the filters of the table of what is pending, whose partitions hold only
 // what is not done yet.
-var few = regexp.MustCompile(`^PartitionKey eq '(pending|scheduled|tickets)' and (DecidedAt|StartAt|ReceivedAt) l[te] datetime'[^']*'$`)
+var few = regexp.MustCompile(`^PartitionKey eq '(pending|tickets)' and (DecidedAt|ReceivedAt) l[te] datetime'[^']*'$`)
 
 // TestARequestCostsTheSameAfterTenThousand submits, opens and sweeps for somebody
 // with one request before, and with ten thousand that ended within days.
