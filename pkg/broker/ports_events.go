@@ -87,8 +87,12 @@ type Seals interface {
 	// Outgoing gives a subject's chain by one query. What is written meanwhile may
 	// be in it or not, but no seal is missing before one that is there.
 	Outgoing(ctx context.Context, subject string) (Outgoing, error)
+	// Unsent gives the end of it alone, at a cost that does not grow with what was
+	// sent: the seals from the number Sent on, and the events that they name after
+	// that, or that no seal names.
+	Unsent(ctx context.Context, subject string) (Outgoing, error)
 	// AddSeals inserts seals of one subject by their numbers. Error aborted when a
-	// number is taken; then none of the hundred that it belongs to is written, and
+	// number is taken; then none of the fifty that it belongs to is written, and
 	// none after them.
 	AddSeals(ctx context.Context, seals []audit.Seal) error
 	// SaveSent writes how much was sent, under the ETag (an insert when that is

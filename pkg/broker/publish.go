@@ -96,11 +96,11 @@ func (p *Publisher) publish(ctx context.Context, n Notice) (waiting time.Time, e
 	return time.Time{}, err
 }
 
-// pass goes once through a subject's chain. What is new gets the next numbers in
+// pass goes once through the end of a subject's chain. What is new gets the next numbers in
 // the order in which it happened; an event that comes in late, with a time before
 // that of one already sealed, simply gets the next number.
 func (p *Publisher) pass(ctx context.Context, subject string, now time.Time) (waiting time.Time, err error) {
-	out, err := p.Seals.Outgoing(ctx, subject)
+	out, err := p.Seals.Unsent(ctx, subject)
 	if err != nil {
 		return time.Time{}, err
 	}

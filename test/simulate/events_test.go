@@ -30,6 +30,10 @@ func (p store) Outgoing(ctx context.Context, subject string) (broker.Outgoing, e
 	return ask(p.s, ctx, theStore, "Outgoing", subject, func() (broker.Outgoing, error) { return p.in.Outgoing(ctx, subject) })
 }
 
+func (p store) Unsent(ctx context.Context, subject string) (broker.Outgoing, error) {
+	return ask(p.s, ctx, theStore, "Unsent", subject, func() (broker.Outgoing, error) { return p.in.Unsent(ctx, subject) })
+}
+
 func (p store) AddSeals(ctx context.Context, seals []audit.Seal) error {
 	return do(p.s, ctx, theStore, "AddSeals", fmt.Sprint(seals[0].Subject, " ", seals[0].Seq), func() error { return p.in.AddSeals(ctx, seals) })
 }

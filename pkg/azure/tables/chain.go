@@ -11,17 +11,26 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 	"github.com/portcullis-access/portcullis/pkg/access"
-	"github.com/portcullis-access/portcullis/pkg/audit"
 	"github.com/portcullis-access/portcullis/pkg/broker"
 )
 
 // The keys of a subject's chain lie in one range, before those of a file:
-// chain-00000001, chain-00000002, …, chain-sent, event-….
+// chain-00000001, chain-00000002, …, chain-sent, chain-unsealed-…, event-….
+//
+// An event is written together with a copy under chain-unsealed-, which goes
+// together with the writing of its seal: so whoever seals reads what is new, and not
+// what there is.
 const (
-	keyChain = "chain-"
-	keySent  = keyChain + "sent"
-	keyEvent = "event-"
+	keyChain    = "chain-"
+	keySent     = keyChain + "sent"
+	keyUnsealed = keyChain + "unsealed-"
+	keyEvent    = "event-"
 )
+
+func sealKey(seq int) string { return fmt.Sprintf("%s%08d", keyChain, seq) }
+
+// eventKey is how the keys of an event end.
+func eventKey(id string) string { return hash(id)[:32] }
 
 // unsentPartition holds the notices, in the table of what is pending.
 const unsentPartition = "unsent"
@@ -156,65 +165,4 @@ func (s *Store) DropNotice(ctx context.Context, n broker.Notice) error {
 		return err
 	}
 	return nil
-}
-
-// Chain implements broker.Chains.
-func (s *Store) Chain(ctx context.Context, of string) ([]access.Event, []audit.Seal, error) {
-	out, err := s.Outgoing(ctx, of)
-	return out.Events, out.Seals, err
-}
-
-// Outgoing implements broker.Seals. Rows come in the order of their keys: the
-// seals first, then how much was sent, then the events. So an event may be read
-// that was sealed meanwhile, and its seal is missing; whoever seals it again finds
-// the number taken.
-func (s *Store) Outgoing(ctx context.Context, of string) (out broker.Outgoing, err error) {
-	out.Subject = of
-	rows, err := query(ctx, s.requests, "PartitionKey eq "+literal(subject(of))+" and RowKey ge "+literal(keyChain)+" and RowKey lt "+literal("event."))
-	if err != nil {
-		return out, err
-	}
-	for _, r := range rows {
-		switch key := r.key(); {
-		case key == keySent:
-			n, _ := r["Sent"].(float64)
-			out.Sent, out.ETag = int(n), r.etag()
-		case strings.HasPrefix(key, keyChain):
-			var seal audit.Seal
-			err = r.doc(&seal)
-			out.Seals = append(out.Seals, seal)
-		case strings.HasPrefix(key, keyEvent):
-			var e access.Event
-			err = r.doc(&e)
-			out.Events = append(out.Events, e)
-		}
-		if err != nil {
-			return out, err
-		}
-	}
-	slices.SortFunc(out.Events, access.CompareEvents)
-	return out, nil
-}
-
-// AddSeals implements broker.Seals.
-func (s *Store) AddSeals(ctx context.Context, seals []audit.Seal) error {
-	var actions []aztables.TransactionAction
-	for _, seal := range seals {
-		r, err := newRow(subject(seal.Subject), fmt.Sprintf("%s%08d", keyChain, seal.Seq), seal)
-		if err != nil {
-			return err
-		}
-		r["Subject"], r["Event"], r["Hash"] = seal.Subject, seal.Event, seal.Hash
-		a, err := action(aztables.TransactionTypeAdd, r, "")
-		if err != nil {
-			return err
-		}
-		actions = append(actions, a)
-	}
-	return submit(ctx, s.requests, actions)
-}
-
-// SaveSent implements broker.Seals.
-func (s *Store) SaveSent(ctx context.Context, of string, sent int, etag string) (string, error) {
-	return update(ctx, s.requests, row{"PartitionKey": subject(of), "RowKey": keySent, "Sent": sent, "Subject": of}, etag)
 }

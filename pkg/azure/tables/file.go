@@ -101,15 +101,11 @@ func withEvents(kind aztables.TransactionType, r row, etag string, events []acce
 	}
 	actions := []aztables.TransactionAction{first}
 	for _, e := range events {
-		er, err := eventRow(e)
+		with, err := eventActions(e)
 		if err != nil {
 			return nil, err
 		}
-		a, err := action(aztables.TransactionTypeAdd, er, "")
-		if err != nil {
-			return nil, err
-		}
-		actions = append(actions, a)
+		actions = append(actions, with...)
 	}
 	return actions, nil
 }

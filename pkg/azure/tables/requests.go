@@ -126,25 +126,37 @@ func legsOf(rows []row) ([]access.Leg, error) {
 	return out, nil
 }
 
-func eventRow(e access.Event) (row, error) {
-	r, err := newRow(subject(e.Subject), keyEvent+hash(e.ID())[:32], e)
-	if err != nil {
-		return nil, err
+// eventActions add an event, and the copy of it that stands until it is sealed.
+func eventActions(e access.Event) (out []aztables.TransactionAction, err error) {
+	for _, key := range []string{keyEvent, keyUnsealed} {
+		r, err := newRow(subject(e.Subject), key+eventKey(e.ID()), e)
+		if err != nil {
+			return nil, err
+		}
+		r["Kind"], r["Actor"], r["Subject"] = string(e.Kind), e.Actor, e.Subject
+		r.time("At", e.At)
+		kind := aztables.TransactionTypeAdd
+		if key == keyUnsealed {
+			kind = aztables.TransactionTypeInsertReplace // the event alone says whether it is there
+		}
+		a, err := action(kind, r, "")
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, a)
 	}
-	r["Kind"], r["Actor"], r["Subject"] = string(e.Kind), e.Actor, e.Subject
-	r.time("At", e.At)
-	return r, nil
+	return out, nil
 }
 
 // Append implements broker.Events.
 func (s *Store) Append(ctx context.Context, events []access.Event) error {
 	return s.noted(ctx, events, func() error {
 		for _, e := range events {
-			r, err := eventRow(e)
+			actions, err := eventActions(e)
 			if err != nil {
 				return err
 			}
-			if _, err := insert(ctx, s.requests, r); err != nil {
+			if err := submit(ctx, s.requests, actions); err != nil && access.ReasonOf(err) != "row_changed" {
 				return err
 			}
 		}

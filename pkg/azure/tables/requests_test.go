@@ -128,7 +128,7 @@ func TestARecordIsKeptWithItsEventsOrNotAtAll(t *testing.T) {
 	w, ctx := newWorld(t, 1000), t.Context()
 	rec := decision(request(1), "me")
 	large := event(string(rec.ID), "k", at)
-	large.Detail["a"] = strings.Repeat("x", 2<<20) // more than a row may hold
+	large.Detail["a"] = strings.Repeat("x", 3<<19) // more than a row may hold
 	_, err := w.Keep(ctx, rec, []access.Event{large})
 	wantCode(t, err, access.Internal, "tables_refused")
 	if _, _, err := w.Find(ctx, rec.ID); access.CodeOf(err) != access.NotFound {

@@ -77,6 +77,18 @@ func (s *Store) Outgoing(_ context.Context, subject string) (out broker.Outgoing
 	return out, err
 }
 
+// Unsent implements broker.Seals.
+func (s *Store) Unsent(ctx context.Context, subject string) (broker.Outgoing, error) {
+	out, err := s.Outgoing(ctx, subject)
+	over := map[string]bool{}
+	for _, seal := range out.Seals {
+		over[seal.Event] = seal.Seq <= out.Sent
+	}
+	out.Seals = slices.DeleteFunc(out.Seals, func(seal audit.Seal) bool { return seal.Seq < out.Sent })
+	out.Events = slices.DeleteFunc(out.Events, func(e access.Event) bool { return over[e.ID()] })
+	return out, err
+}
+
 // AddSeals implements broker.Seals.
 func (s *Store) AddSeals(_ context.Context, seals []audit.Seal) error {
 	return s.do(func() error {
