@@ -135,7 +135,7 @@ func wireCore(cfg config.Config, p parts) (c core, err error) {
 	}
 	if c.scanner, err = broker.NewScanner(broker.ScanPorts{
 		Subscriptions: cfg.Subscriptions, Lister: p.azure, Groups: p.azure, Heads: p.store, Ledger: p.store, Legs: p.store, Baselines: p.store,
-		Ensure: c.enabler.Ensure, Machines: p.azure, Prompts: p.sender, Events: p.store, Clock: p.clock, Token: uuid.NewString, Log: p.log, Meter: p.seen,
+		Ensure: c.enabler.Ensure, Machines: p.azure, Prompts: p.sender, Events: p.store, Clock: p.clock, Token: uuid.NewString, Log: p.log, Meter: p.seen, Forget: p.store, Retention: cfg.Retention,
 	}, cfg.Rules); err != nil {
 		return c, err
 	}

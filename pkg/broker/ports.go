@@ -82,6 +82,8 @@ type Head struct {
 	AsOf time.Time
 	// Trouble says, for a person, why the last reconcile could not do its work.
 	Trouble string
+	// At is when it was written last, by the store's own clock, as far as it was read.
+	At time.Time
 	// ETag is the version that was read; "" for a head that does not exist.
 	ETag string
 }

@@ -20,6 +20,13 @@ type OldIndex interface {
 	ForgetEntry(ctx context.Context, e IndexEntry) error
 }
 
+// HeadRetirements removes heads.
+type HeadRetirements interface {
+	// ForgetHead removes the head under its ETag; one already gone is no error. Error
+	// aborted when somebody has written it since.
+	ForgetHead(ctx context.Context, h Head) error
+}
+
 // Retirements removes what is kept of a request.
 type Retirements interface {
 	// Retiring says that the request is being retired, as it was decided at the time;

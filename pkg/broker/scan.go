@@ -30,6 +30,9 @@ type ScanPorts struct {
 	Token         func() string
 	Log           *slog.Logger
 	Meter         Meter
+	// Forget removes the head of an NSG that was not used for the Retention.
+	Forget    HeadRetirements
+	Retention time.Duration
 	// Ensure brings a subscription's baselines up to date: an Enabler's Ensure.
 	Ensure func(ctx context.Context, subscription string) error
 }
@@ -46,8 +49,11 @@ type Scanner struct {
 // NewScanner makes a Scanner; every port and at least one subscription are required.
 func NewScanner(p ScanPorts, rules nsg.Settings) (*Scanner, error) {
 	if len(p.Subscriptions) == 0 || p.Lister == nil || p.Groups == nil || p.Heads == nil || p.Ledger == nil || p.Legs == nil || p.Baselines == nil || p.Ensure == nil ||
-		p.Machines == nil || p.Prompts == nil || p.Events == nil || p.Clock == nil || p.Token == nil || p.Log == nil || p.Meter == nil {
+		p.Machines == nil || p.Prompts == nil || p.Events == nil || p.Clock == nil || p.Token == nil || p.Log == nil || p.Meter == nil || p.Forget == nil {
 		return nil, errors.New("broker: a port of the scanner is missing")
+	}
+	if p.Retention <= 0 {
+		return nil, errors.New("broker: the scanner needs a retention")
 	}
 	p.Groups = meteredGroups{p.Groups, p.Meter}
 	closer, err := NewCloser(p.Groups, rules)
@@ -91,7 +97,7 @@ func (s *Scanner) Scan(ctx context.Context) error {
 	s.alarmOfBulk(ctx, seen.lost)
 	// What is left is on record and was not listed: gone, or out of our sight.
 	for _, id := range slices.Sorted(maps.Keys(known)) {
-		if e := s.unlisted(ctx, id); e != nil {
+		if e := s.unlisted(ctx, id, before[id]); e != nil {
 			err = errors.Join(err, fmt.Errorf("scanning %s: %w", id, e))
 		}
 	}
@@ -132,7 +138,7 @@ func (s *Scanner) group(ctx context.Context, g nsg.Group, before Head, seen *sig
 	}
 	plan := s.rules.Plan(g, legs, now, rows...)
 	if plan.Empty() && len(plan.Closing) == 0 {
-		return nil
+		return s.forget(ctx, before, legs, rows, now)
 	}
 	s.Log.WarnContext(ctx, "drift", "nsg", g.ID, "change", len(plan.Put), "remove", plan.Remove, "orphans", len(plan.Orphans))
 	seen.lost = append(seen.lost, s.rules.Lost(plan, legs, now)...)
@@ -206,12 +212,34 @@ func (s *Scanner) targets(ctx context.Context, id access.ResourceID, legs []acce
 	}))
 }
 
-func (s *Scanner) unlisted(ctx context.Context, id access.ResourceID) error {
+func (s *Scanner) unlisted(ctx context.Context, id access.ResourceID, before Head) error {
 	legs, rows, err := s.Baselines.Partition(ctx, id)
-	if err != nil || len(legs)+len(rows) == 0 {
+	if err != nil {
 		return err
 	}
-	return s.ask(ctx, id, s.Clock().UTC())
+	now := s.Clock().UTC()
+	if len(legs)+len(rows) == 0 {
+		return s.forget(ctx, before, legs, rows, now)
+	}
+	return s.ask(ctx, id, now)
+}
+
+// forget removes the head of an NSG of which nothing is wanted, and nothing was for
+// the retention, so that a scan does not look for ever at what was used once. before
+// is the head as it was before its partition was read: no leg and no baseline comes
+// into it without a change of the head, and so it stays where one has. Whoever comes
+// after all, such as a prompt that comes again, finds an NSG of which nothing is known
+// and looks at it, as if the partition were lost.
+func (s *Scanner) forget(ctx context.Context, before Head, legs []access.Leg, rows []access.Baseline, now time.Time) error {
+	used := func(at time.Time) bool { return now.Sub(at) < s.Retention }
+	if len(legs)+len(rows) > 0 || before.ETag == "" || before.Wanted != before.Done || !before.DueAt.IsZero() || before.Trouble != "" ||
+		before.At.IsZero() || used(before.At) || used(before.AsOf) {
+		return nil
+	}
+	if err := s.Forget.ForgetHead(ctx, before); access.CodeOf(err) != access.Aborted {
+		return err
+	}
+	return nil
 }
 
 func (s *Scanner) ask(ctx context.Context, id access.ResourceID, now time.Time) error {

@@ -119,6 +119,7 @@ func newWorld(t testing.TB) *world {
 	w.scanner, err = broker.NewScanner(broker.ScanPorts{
 		Subscriptions: []string{vm.Subscription()}, Lister: w.azure, Groups: w.azure, Heads: w.store, Ledger: w.store, Legs: w.store, Baselines: w.store, Machines: w.azure,
 		Prompts: w.bus, Events: w.store, Clock: clock, Token: token, Log: log, Meter: w.meter, Ensure: w.enabler.Ensure,
+		Forget: w.store, Retention: broker.DefaultRetention,
 	}, rules)
 	must()
 	w.viewer, err = broker.NewViewer(w.store, w.store, w.store, clock)

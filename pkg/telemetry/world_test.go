@@ -108,6 +108,7 @@ func newWorld(t *testing.T) *world {
 	w.scanner, err = broker.NewScanner(broker.ScanPorts{
 		Subscriptions: []string{vm.Subscription()}, Lister: w.azure, Groups: w.azure, Heads: w.store, Ledger: w.store, Legs: w.store, Baselines: w.store, Machines: w.azure,
 		Prompts: w.bus, Events: w.store, Clock: clock, Token: token, Log: log, Meter: w.seen, Ensure: func(context.Context, string) error { return nil },
+		Forget: w.store, Retention: broker.DefaultRetention,
 	}, rules)
 	must(err)
 	w.dead, err = broker.NewDeadLetters(w.store, w.bus, w.store, w.bus, clock, token, log, w.seen)

@@ -84,6 +84,10 @@ func (p store) All(ctx context.Context) ([]broker.Head, error) {
 	return ask(p.s, ctx, theStore, "All", "", func() ([]broker.Head, error) { return p.in.All(ctx) })
 }
 
+func (p store) ForgetHead(ctx context.Context, h broker.Head) error {
+	return p.change(ctx, "ForgetHead", h.NSG, func() error { return p.in.ForgetHead(ctx, h) })
+}
+
 // keys tells the legs of one call from those of another.
 func keys(legs []access.Leg) (out string) {
 	for _, l := range legs {

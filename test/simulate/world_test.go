@@ -133,6 +133,7 @@ func wire(s store, c cloud, q *queue, clock broker.Clock, token func() string) (
 		k.scanner, err = broker.NewScanner(broker.ScanPorts{
 			Subscriptions: []string{subscription}, Lister: c, Groups: c, Heads: s, Ledger: s, Legs: s, Baselines: s, Machines: c, Prompts: q, Events: s,
 			Clock: clock, Token: token, Log: log, Meter: meter, Ensure: k.enabler.Ensure,
+			Forget: s, Retention: 20 * time.Minute, // a very short one, so that there are heads to forget
 		}, settings)
 		return err
 	})

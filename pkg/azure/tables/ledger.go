@@ -44,7 +44,7 @@ func headOf(r row) (broker.Head, error) {
 	if err != nil {
 		return broker.Head{}, access.Wrap(err, access.Internal, "record_unreadable", "a stored head cannot be read")
 	}
-	h := broker.Head{NSG: id, Wanted: text("Wanted"), Done: text("Done"), DueAt: when("DueAt"), AsOf: when("AsOf"), Trouble: text("Trouble")}
+	h := broker.Head{NSG: id, Wanted: text("Wanted"), Done: text("Done"), DueAt: when("DueAt"), AsOf: when("AsOf"), At: when("Timestamp"), Trouble: text("Trouble")}
 	h.ETag = headVersion(h.DueAt, r.etag())
 	return h, nil
 }

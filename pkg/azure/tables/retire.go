@@ -69,6 +69,18 @@ func (s *Store) ForgetEntry(ctx context.Context, e broker.IndexEntry) error {
 	return nil
 }
 
+// ForgetHead implements broker.HeadRetirements. Rows of the index that name it go
+// when a sweep comes to them.
+func (s *Store) ForgetHead(ctx context.Context, h broker.Head) error {
+	_, etag := versionOf(h.ETag)
+	if etag == "" {
+		return access.Errorf(access.Internal, "head_not_read", "a head is removed under the version that was read")
+	}
+	r := headRow(h.NSG)
+	r["odata.etag"] = etag
+	return dropOne(ctx, s.nsg, r)
+}
+
 // Retiring implements broker.Retirements.
 func (s *Store) Retiring(ctx context.Context, id access.RequestID) (decidedAt time.Time, err error) {
 	r, err := get(ctx, s.requests, string(id), keyRetiring)

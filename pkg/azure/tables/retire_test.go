@@ -68,6 +68,29 @@ func keep(t *testing.T, s *tables.Store, n, events int, after time.Duration) bro
 	return e
 }
 
+func TestAHeadIsForgottenUnlessItWasWrittenSince(t *testing.T) {
+	w, ctx := newWorld(t, 1000), t.Context()
+	wantCode(t, w.ForgetHead(ctx, broker.Head{NSG: on}), access.Internal, "head_not_read")
+	check(t, w.Touch(ctx, on, "t", at))
+	all, err := w.All(ctx)
+	check(t, err)
+	check(t, w.AddLegs(ctx, on, []access.Leg{leg(0)}, "u", at))
+	wantCode(t, w.ForgetHead(ctx, all[0]), access.Aborted, "row_changed")
+	h, err := w.Head(ctx, on)
+	if check(t, err); h.Wanted != "u" || h.At.IsZero() {
+		t.Errorf("%+v", h)
+	}
+	check(t, w.ForgetHead(ctx, h))
+	check(t, w.ForgetHead(ctx, h)) // again
+	h.Wanted = "late"
+	_, err = w.SaveHead(ctx, h) // of somebody who read it before
+	wantCode(t, err, access.Aborted, "row_changed")
+	wantDue(t, w.Store, at, 0)
+	if h, err = w.Head(ctx, on); err != nil || h != (broker.Head{NSG: on}) {
+		t.Errorf("%+v, %v", h, err)
+	}
+}
+
 // contents gives the keys of all rows of the tables that a retirement changes.
 func contents(t *testing.T, c *aztables.ServiceClient) (out []string) {
 	t.Helper()

@@ -61,6 +61,13 @@ func (a *Azure) put(g nsg.Group) {
 	a.groups[g.ID] = g
 }
 
+// Remove takes a group away, as its customer would.
+func (a *Azure) Remove(id access.ResourceID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.groups, id)
+}
+
 // Look gives a group without counting as a call.
 func (a *Azure) Look(id access.ResourceID) nsg.Group {
 	a.mu.Lock()

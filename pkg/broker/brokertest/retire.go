@@ -46,6 +46,17 @@ func (s *Store) ForgetEntry(_ context.Context, e broker.IndexEntry) error {
 	return nil
 }
 
+// ForgetHead implements broker.HeadRetirements.
+func (s *Store) ForgetHead(_ context.Context, h broker.Head) error {
+	return s.do(func() error {
+		if have, ok := s.heads[h.NSG]; ok && have.ETag != h.ETag {
+			return access.Errorf(access.Aborted, "row_changed", "the head has changed")
+		}
+		delete(s.heads, h.NSG)
+		return nil
+	})
+}
+
 // Retiring implements broker.Retirements.
 func (s *Store) Retiring(_ context.Context, id access.RequestID) (decidedAt time.Time, err error) {
 	err = s.do(func() error { decidedAt = s.retiring[id]; return nil })

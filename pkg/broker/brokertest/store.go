@@ -218,7 +218,7 @@ func (s *Store) SaveHead(_ context.Context, h broker.Head) (broker.Head, error) 
 		if s.heads[h.NSG].ETag != h.ETag {
 			return access.Errorf(access.Aborted, "row_changed", "the head has changed")
 		}
-		h.ETag = s.etag()
+		h.At, h.ETag = s.Clock(), s.etag()
 		s.heads[h.NSG] = h
 		return nil
 	})
@@ -244,7 +244,7 @@ func (s *Store) LegsOf(ctx context.Context, id access.ResourceID, request access
 
 func (s *Store) touch(id access.ResourceID, token string, due time.Time) {
 	h := s.heads[id]
-	h.NSG, h.Wanted, h.DueAt, h.ETag = id, token, due, s.etag()
+	h.NSG, h.Wanted, h.DueAt, h.At, h.ETag = id, token, due, s.Clock(), s.etag()
 	s.heads[id] = h
 }
 
