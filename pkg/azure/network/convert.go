@@ -20,10 +20,21 @@ func value[T any](p *T) T {
 	return *p
 }
 
+// present leaves out of a list of Azure's what is null in it: it is nothing.
+func present[T any](list []*T) []*T {
+	return slices.DeleteFunc(slices.Clone(list), func(p *T) bool { return p == nil })
+}
+
 func groupOf(v *armnetwork.SecurityGroup) (nsg.Group, error) {
 	id, err := access.ParseResourceID(value(v.ID))
 	if err != nil || v.Properties == nil {
 		return nsg.Group{}, access.Wrap(err, access.Unavailable, "azure_unreadable", "Azure answered a network security group that cannot be read")
+	}
+	// A rule that says nothing may let through anything.
+	for _, r := range slices.Concat(v.Properties.SecurityRules, v.Properties.DefaultSecurityRules) {
+		if value(r).Properties == nil || value(r.Name) == "" {
+			return nsg.Group{}, unreadable(id)
+		}
 	}
 	g := nsg.Group{ID: id, ETag: value(v.Etag), Body: v}
 	switch value(v.Properties.ProvisioningState) {
@@ -36,12 +47,12 @@ func groupOf(v *armnetwork.SecurityGroup) (nsg.Group, error) {
 	for _, r := range v.Properties.DefaultSecurityRules {
 		g.Defaults = append(g.Defaults, ruleOf(r))
 	}
-	for _, s := range v.Properties.Subnets {
+	for _, s := range present(v.Properties.Subnets) {
 		if id, err := access.ParseResourceID(value(s.ID)); err == nil {
 			g.Subnets = append(g.Subnets, id)
 		}
 	}
-	for _, s := range v.Properties.NetworkInterfaces {
+	for _, s := range present(v.Properties.NetworkInterfaces) {
 		if id, err := access.ParseResourceID(value(s.ID)); err == nil {
 			g.NICs = append(g.NICs, id)
 		}
@@ -52,19 +63,16 @@ func groupOf(v *armnetwork.SecurityGroup) (nsg.Group, error) {
 func ruleOf(r *armnetwork.SecurityRule) nsg.Rule {
 	out := nsg.Rule{Name: value(r.Name)}
 	p := r.Properties
-	if p == nil {
-		return out
-	}
 	out.Description, out.Priority = value(p.Description), int(value(p.Priority))
 	out.Direction, out.Access, out.Protocol = nsg.Direction(value(p.Direction)), nsg.Access(value(p.Access)), string(value(p.Protocol))
 	out.Sources = list(p.SourceAddressPrefix, p.SourceAddressPrefixes)
 	out.Destinations = list(p.DestinationAddressPrefix, p.DestinationAddressPrefixes)
 	out.SourcePorts = list(p.SourcePortRange, p.SourcePortRanges)
 	out.DestinationPorts = list(p.DestinationPortRange, p.DestinationPortRanges)
-	for _, a := range p.SourceApplicationSecurityGroups {
+	for _, a := range present(p.SourceApplicationSecurityGroups) {
 		out.SourceASGs = append(out.SourceASGs, value(a.ID))
 	}
-	for _, a := range p.DestinationApplicationSecurityGroups {
+	for _, a := range present(p.DestinationApplicationSecurityGroups) {
 		out.DestinationASGs = append(out.DestinationASGs, value(a.ID))
 	}
 	return out

@@ -57,14 +57,20 @@ func classify(res *azcore.ResponseError) (access.Code, string, string) {
 	return access.Unavailable, "azure_unavailable", said
 }
 
+// longestPause is how long Azure is waited for at most: no window of its quotas is
+// longer, and no answer may put off a close for good.
+const longestPause = time.Hour
+
 // retryAfter reads how long Azure asks to wait: seconds, or milliseconds.
 func retryAfter(h http.Header) time.Duration {
 	// The finer one counts where both are given.
-	if n, err := strconv.Atoi(h.Get("Retry-After-Ms")); err == nil && n > 0 {
-		return time.Duration(n) * time.Millisecond
-	}
-	if n, err := strconv.Atoi(h.Get("Retry-After")); err == nil && n > 0 {
-		return time.Duration(n) * time.Second
+	for _, in := range []struct {
+		name string
+		unit time.Duration
+	}{{"Retry-After-Ms", time.Millisecond}, {"Retry-After", time.Second}} {
+		if n, err := strconv.ParseUint(h.Get(in.name), 10, 63); err == nil && n > 0 {
+			return time.Duration(min(n, uint64(longestPause/in.unit))) * in.unit
+		}
 	}
 	return 0
 }

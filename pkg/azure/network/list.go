@@ -81,7 +81,7 @@ func (n *Network) inventory(ctx context.Context, c *clients, start time.Time, su
 		if v.Properties == nil {
 			continue
 		}
-		for _, s := range v.Properties.Subnets {
+		for _, s := range present(v.Properties.Subnets) {
 			put(subnetsBy, value(s.ID), s, subnetOf)
 		}
 		if id, err := access.ParseResourceID(value(v.ID)); err == nil {
@@ -156,8 +156,8 @@ func (s *shelf[T]) find(id access.ResourceID) (T, error) {
 }
 
 // all reads every page.
-func all[P, T any](ctx context.Context, pager *runtime.Pager[P], doing string, values func(P) []T) ([]T, error) {
-	var out []T
+func all[P, T any](ctx context.Context, pager *runtime.Pager[P], doing string, values func(P) []*T) ([]*T, error) {
+	var out []*T
 	for pager.More() {
 		page, err := pager.NextPage(ctx)
 		if err != nil {
@@ -166,7 +166,7 @@ func all[P, T any](ctx context.Context, pager *runtime.Pager[P], doing string, v
 		if count, ok := ctx.Value(pagesKey{}).(*atomic.Int64); ok {
 			count.Add(1)
 		}
-		out = append(out, values(page)...)
+		out = append(out, present(values(page))...)
 	}
 	return out, nil
 }

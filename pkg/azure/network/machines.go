@@ -195,7 +195,7 @@ func vmOf(id access.ResourceID, v *armcompute.VirtualMachine) (vm, error) {
 		out.os = string(value(p.StorageProfile.OSDisk.OSType))
 	}
 	if p.NetworkProfile != nil {
-		for _, ref := range p.NetworkProfile.NetworkInterfaces {
+		for _, ref := range present(p.NetworkProfile.NetworkInterfaces) {
 			nic, err := access.ParseResourceID(value(ref.ID))
 			if err != nil {
 				return out, unreadable(id)
@@ -217,7 +217,7 @@ func nicOf(id access.ResourceID, v *armnetwork.Interface) (broker.NIC, error) {
 			return nic, unreadable(id)
 		}
 	}
-	for _, config := range v.Properties.IPConfigurations {
+	for _, config := range present(v.Properties.IPConfigurations) {
 		p := config.Properties
 		if p == nil || value(p.PrivateIPAddress) == "" || p.Subnet == nil {
 			continue
@@ -238,12 +238,12 @@ func nicOf(id access.ResourceID, v *armnetwork.Interface) (broker.NIC, error) {
 // balanced gives the backend pools and inbound NAT rules of load balancers that
 // the address is in. One that cannot be read is left out: no access hangs on it.
 func balanced(p *armnetwork.InterfaceIPConfigurationPropertiesFormat) (out []access.ResourceID) {
-	for _, pool := range p.LoadBalancerBackendAddressPools {
+	for _, pool := range present(p.LoadBalancerBackendAddressPools) {
 		if id, err := access.ParseResourceID(value(pool.ID)); err == nil {
 			out = append(out, id)
 		}
 	}
-	for _, rule := range p.LoadBalancerInboundNatRules {
+	for _, rule := range present(p.LoadBalancerInboundNatRules) {
 		if id, err := access.ParseResourceID(value(rule.ID)); err == nil {
 			out = append(out, id)
 		}

@@ -131,7 +131,7 @@ func vnetOf(id access.ResourceID, v *armnetwork.VirtualNetwork) (vnet, error) {
 	if out.prefixes, err = prefixes(id, p.AddressSpace.AddressPrefixes); err != nil {
 		return out, err
 	}
-	for _, s := range p.Subnets {
+	for _, s := range present(p.Subnets) {
 		switch strings.ToLower(value(s.Name)) {
 		case bastionSubnet:
 			sid, err := access.ParseResourceID(value(s.ID))
@@ -147,7 +147,7 @@ func vnetOf(id access.ResourceID, v *armnetwork.VirtualNetwork) (vnet, error) {
 			out.gateway = true
 		}
 	}
-	for _, peering := range p.VirtualNetworkPeerings {
+	for _, peering := range present(p.VirtualNetworkPeerings) {
 		out.peering(peering.Properties)
 	}
 	return out, nil
@@ -243,20 +243,20 @@ func usesOf(id access.ResourceID, v *armnetwork.LoadBalancer) ([]use, error) {
 		return nil, unreadable(id)
 	}
 	var out []use
-	for _, r := range v.Properties.LoadBalancingRules {
+	for _, r := range present(v.Properties.LoadBalancingRules) {
 		p := r.Properties
 		if p == nil {
 			continue
 		}
 		pools := refs(append(slices.Clone(p.BackendAddressPools), p.BackendAddressPool)...)
 		out = append(out, use{pools, broker.Balanced{Balancer: id, Name: value(r.Name), Port: uint16(value(p.BackendPort)), Protocol: protocolOf(p.Protocol)}})
-		for _, probe := range v.Properties.Probes {
+		for _, probe := range present(v.Properties.Probes) {
 			if p.Probe != nil && probe.Properties != nil && strings.EqualFold(value(probe.ID), value(p.Probe.ID)) {
 				out = append(out, use{pools, broker.Balanced{Balancer: id, Name: value(probe.Name), Probe: true, Port: uint16(value(probe.Properties.Port)), Protocol: access.TCP}})
 			}
 		}
 	}
-	for _, r := range v.Properties.InboundNatRules {
+	for _, r := range present(v.Properties.InboundNatRules) {
 		if p := r.Properties; p != nil {
 			by := refs(&armnetwork.SubResource{ID: r.ID}, p.BackendAddressPool)
 			out = append(out, use{by, broker.Balanced{Balancer: id, Name: value(r.Name), Port: uint16(value(p.BackendPort)), Protocol: protocolOf(p.Protocol)}})
