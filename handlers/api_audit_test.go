@@ -2,13 +2,11 @@ package handlers_test
 
 import (
 	"context"
-	"log/slog"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/portcullis-access/portcullis/handlers"
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/audit"
 	"github.com/portcullis-access/portcullis/pkg/broker"
@@ -16,6 +14,7 @@ import (
 
 // audits remembers what it was asked.
 type audits struct {
+	asked          bool
 	filter         broker.AuditFilter
 	subject, token string
 }
@@ -27,7 +26,7 @@ var (
 )
 
 func (a *audits) Events(_ context.Context, _ access.Caller, f broker.AuditFilter) (broker.AuditPage, error) {
-	a.filter = f
+	a.asked, a.filter = true, f
 	entry := broker.JournalEntry{Seal: seal, Kind: access.EventOpened, At: sealAt, Actor: "portcullis"}
 	return broker.AuditPage{Rows: []broker.AuditRow{
 		{JournalEntry: entry, Event: &opened, Request: &broker.AuditRequest{Requestor: "alice", Policy: "/s v1"}}, {JournalEntry: entry},
@@ -35,20 +34,14 @@ func (a *audits) Events(_ context.Context, _ access.Caller, f broker.AuditFilter
 }
 
 func (a *audits) Chain(_ context.Context, _ access.Caller, subject, token string) (broker.ChainPage, error) {
-	a.subject, a.token = subject, token
+	a.asked, a.subject, a.token = true, subject, token
 	return broker.ChainPage{Seals: []audit.Seal{seal, {Subject: "ar-1", Seq: 3, Event: "gone"}}, Events: map[string]access.Event{"Opened-k": opened}, Unsealed: []access.Event{opened}}, nil
 }
 
 func (a *audits) get(t *testing.T, path string) *httptest.ResponseRecorder {
 	t.Helper()
-	f := &fake{caller: bob}
-	api, err := handlers.NewAccessAPI(handlers.APIParts{Desk: deskFake{f}, Changes: deskFake{f}, Machines: nomachines{}, Policies: nopolicies{}, Sources: nosources{}, Lockdowns: nolockdowns{}, Audits: a, Identities: f, Refusals: refusals(t), Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := httptest.NewRecorder()
-	api.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
-	return w
+	path, query, _ := strings.Cut(path, "?")
+	return a.ask(t, path, query)
 }
 
 func TestAnAuditIsAskedForByItsQuery(t *testing.T) {
