@@ -197,7 +197,7 @@ func TestASweepCostsWhatIsDueAndNotWhatThereIs(t *testing.T) {
 		}
 		var c counted
 		prompts := &prompted{}
-		check(t, sweeperOver(t, storeOver(t, c.over(h)), prompts, now).Sweep(t.Context()))
+		check(t, sweeperOver(t, storeOver(t, frugal(t, c.over(h))), prompts, now).Sweep(t.Context()))
 		if n := int(prompts.n.Load()); n != due {
 			t.Errorf("%d groups were prompted", n)
 		}

@@ -72,7 +72,7 @@ func TestPublishingCostsWhatIsNew(t *testing.T) {
 	publish := func(n int) cost {
 		add(t, s, of, n, n+1)
 		c := &counted{}
-		check(t, publisherOver(t, storeOver(t, c.over(h)), topic).Publish(t.Context(), of))
+		check(t, publisherOver(t, storeOver(t, frugal(t, c.over(h))), topic).Publish(t.Context(), of))
 		return cost{c.calls.Load(), c.rows.Load()}
 	}
 	add(t, s, of, 0, 1)
