@@ -94,6 +94,9 @@ func (s *Store) Unschedule(ctx context.Context, id access.RequestID) error {
 	if err != nil {
 		return err
 	}
-	timed, _ := r["Timed"].(string)
-	return drop(ctx, s.pending, bare(scheduledPartition, string(id), timed))
+	keys := []string{string(id)}
+	if timed, _ := r["Timed"].(string); timed != "" {
+		keys = append(keys, timed)
+	}
+	return drop(ctx, s.pending, bare(scheduledPartition, keys...))
 }
