@@ -6,7 +6,7 @@ APP      := dist/app
 CC_FOUND := $(shell command -v gcc || command -v clang)
 RACE     := $(if $(CC_FOUND),-race)
 
-.PHONY: all build stage package package-check demo run bench test simulate fuzz crash conformance vet lint image clean
+.PHONY: all build stage package package-check demo run bench profile test simulate fuzz crash conformance vet lint image clean
 
 all: build stage
 
@@ -45,6 +45,15 @@ run: stage
 bench: stage
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./test/bench ./test/bench/nothing
 	@$(BIN)/bench --write docs/performance.md
+
+# The large burst over a handler that profiles itself, which no other target
+# builds; its profiles go to dist/profile/out.
+profile: stage
+	@rm -rf dist/profile && mkdir -p dist/profile/out && cp -R $(APP) dist/profile/app
+	CGO_ENABLED=0 $(GO) build -trimpath -overlay test/bench/profile/testdata/overlay.json -o dist/profile/app/handler ./cmd/handler
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./test/bench
+	@$(BIN)/bench --only burst --bursts 0 --many-bursts 0 --app dist/profile/app --profile dist/profile/out
+	@$(GO) tool pprof -top -nodecount 25 dist/profile/app/handler dist/profile/out/open.cpu
 
 test: vet
 	@$(if $(RACE),:,echo 'no C compiler: testing without the race detector')

@@ -45,7 +45,7 @@ func measureBurst(ctx context.Context, o options, b burstOptions, log io.Writer)
 	if b.grants < 1 || machines < 1 || b.naive < 1 {
 		return nil, nil, errors.New("a burst needs grants, machines and a baseline")
 	}
-	s, err := startLocal(ctx, o.dir, o.app, machines, b.latency, log)
+	s, err := startLocal(ctx, o, o.app, machines, b.latency, log)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -63,7 +63,7 @@ func measureBurst(ctx context.Context, o options, b burstOptions, log io.Writer)
 		if c.bursts < 1 {
 			continue
 		}
-		m, told, err := burstBeside(ctx, s, beside, b, c)
+		m, told, err := burstBeside(ctx, s, o, beside, b, c)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -78,8 +78,8 @@ type besides struct {
 	batch *batch
 }
 
-func burstBeside(ctx context.Context, s *local, beside besides, b burstOptions, c burstCase) ([]*measure, string, error) {
-	w, err := newWatch(s, b.grants, c)
+func burstBeside(ctx context.Context, s *local, o options, beside besides, b burstOptions, c burstCase) ([]*measure, string, error) {
+	w, err := newWatch(s, o, b.grants, c)
 	if err != nil {
 		return nil, "", err
 	}
@@ -108,7 +108,7 @@ func burstBeside(ctx context.Context, s *local, beside besides, b burstOptions, 
 	if b.batched {
 		list = append(list, append(batched.list(), &batched.held)...)
 	}
-	return list, fmt.Sprintf("%s reads of Resource Manager for %d requests and %d machines", digits(spreadOf(m.reads).median), b.grants, c.machines), nil
+	return list, fmt.Sprintf("%s reads of Resource Manager for %d requests and %d machines%s", digits(spreadOf(m.reads).median), b.grants, c.machines, tellCosts(m.costs, b.grants)), nil
 }
 
 func (b burstOptions) tell() string {
@@ -127,12 +127,14 @@ type result struct {
 	reads                   int           // of Resource Manager, all told
 	open, recordedOpen      time.Duration // from the first send
 	closed, recordedClosed  time.Duration // from the deadline
+	costs                   [2]cost       // of the handler, to open and to close
 }
 
 type burstMeasures struct {
 	openWrites, closeWrites, opened, recorded, closed, recordedClosed measure
 	held                                                              measure // beside the batch alone
 	reads                                                             []float64
+	costs                                                             [][2]cost
 }
 
 func (b burstOptions) besideNaive() string {
@@ -159,7 +161,7 @@ func newBurstMeasures(b burstOptions, machines int, beside string) *burstMeasure
 func (m *burstMeasures) add(r result, n naiveResult) {
 	m.openWrites.add(float64(r.openWrites), n.openWrites)
 	m.closeWrites.add(float64(r.closeWrites), n.closeWrites)
-	m.reads = append(m.reads, float64(r.reads))
+	m.reads, m.costs = append(m.reads, float64(r.reads)), append(m.costs, r.costs)
 	m.opened.add(r.open.Seconds(), n.open)
 	m.recorded.add(r.recordedOpen.Seconds(), n.open)
 	m.closed.add(r.closed.Seconds(), n.closed)

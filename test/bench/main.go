@@ -19,6 +19,7 @@ import (
 
 type options struct {
 	app, nothing, dir, write string
+	profile                  string
 	starts, submits, rounds  int
 	messages                 int
 	bursts                   [2]burstOptions
@@ -31,6 +32,7 @@ func main() {
 	flag.StringVar(&o.nothing, "nothing", "bin/nothing", "the handler that does nothing")
 	flag.StringVar(&o.dir, "dir", ".local/bench", "where the local CA and the log are kept")
 	flag.StringVar(&o.write, "write", "", "a document whose section between the markers is rewritten")
+	flag.StringVar(&o.profile, "profile", "", "the folder for the profiles of a handler that make profile built")
 	flag.StringVar(&o.only, "only", "start,submit,burst,broker", "the measurements to make")
 	flag.IntVar(&o.starts, "starts", 20, "pairs of starts")
 	flag.IntVar(&o.submits, "submits", 100, "pairs of submits")
@@ -68,6 +70,17 @@ func main() {
 func run(ctx context.Context, o options) error {
 	if err := os.MkdirAll(o.dir, 0o700); err != nil {
 		return err
+	}
+	if o.profile != "" {
+		// The handler runs in a folder of its own.
+		dir, err := filepath.Abs(o.profile)
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		o.profile = dir
 	}
 	log, err := os.Create(filepath.Join(o.dir, "log"))
 	if err != nil {
@@ -115,7 +128,7 @@ func (o options) measure(ctx context.Context, log io.Writer) (all []*measure, to
 		all, told = append(all, m...), append(told, t...)
 	}
 	if wanted("start") || wanted("submit") || wanted("broker") {
-		s, e := startLocal(ctx, o.dir, "", 1, 0, log)
+		s, e := startLocal(ctx, o, "", 1, 0, log)
 		if e != nil {
 			return nil, nil, e
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/config"
 	"github.com/portcullis-access/portcullis/pkg/localazure"
 	"github.com/portcullis-access/portcullis/pkg/localazure/resourcemanager"
+	"github.com/portcullis-access/portcullis/test/bench/profile"
 )
 
 const (
@@ -88,8 +89,8 @@ type local struct {
 }
 
 // startLocal starts the stack; app "" leaves out the Functions host and with it
-// our handler. The CA in dir outlives the stack, as this process reads it once.
-func startLocal(ctx context.Context, dir, app string, machines int, latency time.Duration, log io.Writer) (*local, error) {
+// our handler. The CA in o.dir outlives the stack, as this process reads it once.
+func startLocal(ctx context.Context, o options, app string, machines int, latency time.Duration, log io.Writer) (*local, error) {
 	doc, err := topology(machines)
 	if err != nil {
 		return nil, err
@@ -99,9 +100,10 @@ func startLocal(ctx context.Context, dir, app string, machines int, latency time
 		return nil, err
 	}
 	stack, err := localazure.Start(ctx, localazure.Config{
-		Dir: dir, AppRoot: app, Topology: doc, Entities: entities, OperationLatency: latency,
+		Dir: o.dir, AppRoot: app, Topology: doc, Entities: entities, OperationLatency: latency,
 		Settings: map[string]string{
 			"PORTCULLIS_SHORTEST_DURATION": "PT1S", "PORTCULLIS_MAX_LIVE_GRANTS": strconv.Itoa(manyGrants), "PORTCULLIS_MAX_REQUESTS_PER_HOUR": strconv.Itoa(manyGrants),
+			profile.Env: o.profile,
 		},
 		Stdout: log, Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})

@@ -31,9 +31,10 @@ type watch struct {
 	group  access.ResourceID
 	prefix string // of our rules' names
 	token  string
+	costs  costs
 }
 
-func newWatch(s *local, grants int, c burstCase) (*watch, error) {
+func newWatch(s *local, o options, grants int, c burstCase) (*watch, error) {
 	group, err := groupID(ourGroup)
 	if err != nil {
 		return nil, err
@@ -43,12 +44,20 @@ func newWatch(s *local, grants int, c burstCase) (*watch, error) {
 		return nil, err
 	}
 	token, err := s.Identity.Mint(identity.UserToken{Name: "sam@contoso.com", Audience: localazure.Audience, Roles: []string{string(access.RoleReadAll)}})
-	return &watch{local: s, burstCase: c, grants: grants, client: bus, group: group, prefix: "Portcullis-" + s.cfg.Rules.Installation + "-", token: token}, err
+	if err != nil {
+		return nil, err
+	}
+	costs, err := newCosts(o.app, o.profile)
+	return &watch{local: s, burstCase: c, grants: grants, client: bus, group: group, prefix: "Portcullis-" + s.cfg.Rules.Installation + "-", token: token, costs: costs}, err
 }
 
 // burst sends the requests and waits until all have opened and closed again.
 func (w *watch) burst(ctx context.Context) (r result, err error) {
 	before := w.ResourceManager.Stats()
+	end, err := w.costs.phase(ctx, "open")
+	if err != nil {
+		return r, err
+	}
 	began := time.Now()
 	deadline := began.Add(w.lease).Truncate(time.Second)
 	ids, err := w.send(ctx, deadline)
@@ -67,11 +76,17 @@ func (w *watch) burst(ctx context.Context) (r result, err error) {
 		return r, err
 	}
 	r.recordedOpen = time.Since(began)
+	if r.costs[0], err = end(); err != nil {
+		return r, err
+	}
 	fmt.Fprintf(os.Stderr, "bench: %d grants are open after %.1f s\n", w.grants, r.recordedOpen.Seconds())
 	if err := w.told(ctx, ids, access.Initiated); err != nil {
 		return r, err
 	}
 	r.openWrites = w.ResourceManager.Stats().NSGWrites - before.NSGWrites
+	if end, err = w.costs.phase(ctx, "close"); err != nil {
+		return r, err
+	}
 	if err := w.until(ctx, "all grants are closed on the group", w.allClosed); err != nil {
 		return r, err
 	}
@@ -82,6 +97,9 @@ func (w *watch) burst(ctx context.Context) (r result, err error) {
 		return r, err
 	}
 	r.recordedClosed = time.Since(deadline)
+	if r.costs[1], err = end(); err != nil {
+		return r, err
+	}
 	after := w.ResourceManager.Stats()
 	r.closeWrites = after.NSGWrites - before.NSGWrites - r.openWrites
 	for kind, n := range after.Reads {
