@@ -89,6 +89,7 @@ func (w Watch) options() (o azcore.ClientOptions) {
 // Tables connects to the table service.
 func Tables(c config.Connection, watch Watch) (*tables.Store, error) {
 	options := &aztables.ClientOptions{ClientOptions: watch.options()}
+	options.Transport = pooled()
 	var client *aztables.ServiceClient
 	var err error
 	if c.ConnectionString != "" {
