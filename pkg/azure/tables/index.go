@@ -2,6 +2,7 @@ package tables
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -169,8 +170,7 @@ func (s *Store) Claim(ctx context.Context, e broker.IndexEntry, since, now time.
 		if err := s.enterName(ctx, name, e); err != nil {
 			return nil, err
 		}
-		rows, err := queryAs(ctx, s.index, "PartitionKey eq "+literal(namePartition(name))+" and RowKey ge "+literal(keyUntil)+" and RowKey lt "+literal(keyUntil+last),
-			0, aztables.MetadataFormatMinimal)
+		rows, err := s.claims(ctx, namePartition(name), keyUntil+last)
 		if err != nil {
 			return nil, err
 		}
@@ -187,28 +187,45 @@ func (s *Store) Claim(ctx context.Context, e broker.IndexEntry, since, now time.
 	return out, nil
 }
 
+// claim is what is counted of a row that counts. An entry without its machines and
+// tickets fits into one column; one that did not would be an error.
+type claim struct{ RowKey, Timestamp, Doc0 string }
+
+// claims reads the rows of a name that count: of each no more than is counted.
+func (s *Store) claims(ctx context.Context, partition, end string) (out []claim, err error) {
+	filter := "PartitionKey eq " + literal(partition) + " and RowKey ge " + literal(keyUntil) + " and RowKey lt " + literal(end)
+	columns, format := "RowKey,Timestamp,Doc0", aztables.MetadataFormatMinimal
+	err = pages(ctx, s.index, &aztables.ListEntitiesOptions{Filter: &filter, Select: &columns, Format: &format}, func(data []byte) (bool, error) {
+		var c claim
+		err := json.Unmarshal(data, &c)
+		out = append(out, c)
+		return true, err
+	})
+	return out, err
+}
+
 // writtenBefore gives the entries that were there before the one with the key,
 // by the service's own clock: of any two, one counts the other. Should that clock
 // ever step back, a count is off by the few that were written meanwhile.
-func writtenBefore(rows []row, key string) ([]broker.IndexEntry, error) {
-	at := func(r row) string { t, _ := r["Timestamp"].(string); return strings.TrimSuffix(t, "Z") }
+func writtenBefore(rows []claim, key string) ([]broker.IndexEntry, error) {
+	at := func(c claim) string { return strings.TrimSuffix(c.Timestamp, "Z") }
 	own := ""
-	for _, r := range rows {
-		if r.key() == key {
-			own = at(r)
+	for _, c := range rows {
+		if c.RowKey == key {
+			own = at(c)
 		}
 	}
 	if own == "" {
 		return nil, access.Errorf(access.Unavailable, "claim_missing", "what was just written is not read back")
 	}
-	var out []broker.IndexEntry
-	for _, r := range rows {
-		if t := at(r); t > own || t == own && r.key() >= key {
+	out := make([]broker.IndexEntry, 0, len(rows))
+	for _, c := range rows {
+		if t := at(c); t > own || t == own && c.RowKey >= key {
 			continue
 		}
 		var e broker.IndexEntry
-		if err := r.doc(&e); err != nil {
-			return nil, err
+		if err := json.Unmarshal([]byte(c.Doc0), &e); err != nil {
+			return nil, unreadable(err)
 		}
 		out = append(out, e)
 	}

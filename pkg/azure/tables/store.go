@@ -125,7 +125,7 @@ func (r row) doc(into any) error {
 		b.WriteString(part)
 	}
 	if err := json.Unmarshal([]byte(b.String()), into); err != nil {
-		return access.Wrap(err, access.Internal, "record_unreadable", "a stored row cannot be read")
+		return unreadable(err)
 	}
 	return nil
 }
@@ -149,36 +149,43 @@ func query(ctx context.Context, c *aztables.Client, filter string) ([]row, error
 }
 
 // queryMost gives the first rows in the order of their keys; 0 is all of them.
-func queryMost(ctx context.Context, c *aztables.Client, filter string, most int) ([]row, error) {
-	return queryAs(ctx, c, filter, most, aztables.MetadataFormatFull)
-}
-
-// queryAs is queryMost in a format; only the full one promises ETags.
-func queryAs(ctx context.Context, c *aztables.Client, filter string, most int, format aztables.MetadataFormat) ([]row, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*opTimeout)
-	defer cancel()
+func queryMost(ctx context.Context, c *aztables.Client, filter string, most int) (out []row, err error) {
+	format := aztables.MetadataFormatFull // only this one promises ETags
 	o := &aztables.ListEntitiesOptions{Filter: &filter, Format: &format}
 	if most > 0 {
 		top := int32(min(most, 1000)) // the most that a page may have
 		o.Top = &top
 	}
-	var out []row
+	err = pages(ctx, c, o, func(data []byte) (bool, error) {
+		r, err := parse(data)
+		out = append(out, r)
+		return len(out) != most, err
+	})
+	return out, err
+}
+
+// pages hands over the rows of a query as long as more are wanted.
+func pages(ctx context.Context, c *aztables.Client, o *aztables.ListEntitiesOptions, take func(data []byte) (more bool, err error)) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*opTimeout)
+	defer cancel()
 	for pager := c.NewListEntitiesPager(o); pager.More(); {
 		page, err := pager.NextPage(ctx)
 		if err != nil {
-			return nil, failure(err, "querying rows")
+			return failure(err, "querying rows")
 		}
 		for _, data := range page.Entities {
-			r, err := parse(data)
-			if err != nil {
-				return nil, access.Wrap(err, access.Internal, "record_unreadable", "a stored row cannot be read")
-			}
-			if out = append(out, r); len(out) == most {
-				return out, nil
+			if more, err := take(data); err != nil {
+				return unreadable(err)
+			} else if !more {
+				return nil
 			}
 		}
 	}
-	return out, nil
+	return nil
+}
+
+func unreadable(err error) error {
+	return access.Wrap(err, access.Internal, "record_unreadable", "a stored row cannot be read")
 }
 
 // literal quotes a value for a filter.
