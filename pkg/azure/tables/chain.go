@@ -144,7 +144,7 @@ func update(ctx context.Context, c *aztables.Client, r row, etag string) (string
 		return "", err
 	}
 	if etag == "" {
-		res, err := c.AddEntity(ctx, data, nil)
+		res, err := add(ctx, c, data)
 		return string(res.ETag), failure(err, "adding a row")
 	}
 	match := azcore.ETag(etag)

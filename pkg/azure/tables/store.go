@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 	"github.com/portcullis-access/portcullis/pkg/access"
 )
@@ -220,12 +221,33 @@ func submit(ctx context.Context, c *aztables.Client, actions []aztables.Transact
 	defer cancel()
 	for len(actions) > 0 {
 		n := min(len(actions), maxTransaction)
-		if _, err := c.SubmitTransaction(ctx, actions[:n], nil); err != nil {
+		if err := transact(ctx, c, actions[:n]); err != nil {
 			return failure(err, "writing rows")
 		}
 		actions = actions[n:]
 	}
 	return nil
+}
+
+// transact writes the rows together. One row alone needs no transaction, whose
+// envelope costs more than the row.
+func transact(ctx context.Context, c *aztables.Client, actions []aztables.TransactionAction) (err error) {
+	one := actions[0]
+	switch {
+	case len(actions) == 1 && one.ActionType == aztables.TransactionTypeAdd:
+		_, err = add(ctx, c, one.Entity)
+	case len(actions) == 1 && one.ActionType == aztables.TransactionTypeInsertReplace && one.IfMatch == nil:
+		_, err = c.UpsertEntity(ctx, one.Entity, &aztables.UpsertEntityOptions{UpdateMode: aztables.UpdateModeReplace})
+	default:
+		_, err = c.SubmitTransaction(ctx, actions, nil)
+	}
+	return err
+}
+
+// add adds a row, which need not come back ("Setting the Prefer header", Insert
+// Entity).
+func add(ctx context.Context, c *aztables.Client, data []byte) (aztables.AddEntityResponse, error) {
+	return c.AddEntity(policy.WithHTTPHeader(ctx, http.Header{"Prefer": {"return-no-content"}}), data, nil)
 }
 
 // insert adds a row; one that exists is left as it is.
@@ -236,7 +258,7 @@ func insert(ctx context.Context, c *aztables.Client, r row) (created bool, err e
 	if err != nil {
 		return false, err
 	}
-	if _, err = c.AddEntity(ctx, data, nil); is(err, "EntityAlreadyExists") {
+	if _, err = add(ctx, c, data); is(err, "EntityAlreadyExists") {
 		return false, nil
 	}
 	return err == nil, failure(err, "adding a row")
