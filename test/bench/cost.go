@@ -27,6 +27,7 @@ type costs struct {
 // cost is what the process took for one phase of a burst.
 type cost struct {
 	cpu  time.Duration // 0 where there is no /proc
+	most float64       // MiB that it ever held
 	used profile.Used  // if profiled
 }
 
@@ -75,6 +76,9 @@ func (c costs) phase(ctx context.Context, name string) (end func() (cost, error)
 	return func() (cost, error) {
 		after, err := c.cpu()
 		out := cost{cpu: after - before}
+		if err == nil && c.pid != 0 {
+			out.most, err = procField(c.pid, "status", "VmHWM:")
+		}
 		if err == nil && c.profiles != nil {
 			out.used, err = c.profiles.End(ctx, name)
 		}
@@ -129,5 +133,9 @@ func tellCosts(bursts [][2]cost, grants int) string {
 			middle(func(b [2]cost) float64 { return float64(b[0].used.Bytes) / 1024 }), middle(func(b [2]cost) float64 { return float64(b[0].used.Objects) }),
 			middle(func(b [2]cost) float64 { return float64(b[1].used.Bytes) / 1024 }), middle(func(b [2]cost) float64 { return float64(b[1].used.Objects) }))
 	}
-	return told + ")"
+	var most []float64
+	for _, b := range bursts {
+		most = append(most, b[1].most)
+	}
+	return told + fmt.Sprintf("; it held %s MiB at most)", digits(spreadOf(most).max))
 }
