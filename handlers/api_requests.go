@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"net/http"
-	"regexp"
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
@@ -77,9 +76,6 @@ func (a *AccessAPI) create(r *http.Request, by access.Caller) (answer, error) {
 	return accepted(s), nil
 }
 
-// idempotencyKey is what the id in a body may be, too.
-var idempotencyKey = regexp.MustCompile(`^[\x21-\x7e]{1,128}$`)
-
 // clientID is the id of the body, or else the key in the header, or else one
 // that makes every call a request of its own.
 func clientID(body string, keys []string) (string, error) {
@@ -88,7 +84,7 @@ func clientID(body string, keys []string) (string, error) {
 		return body, nil
 	case len(keys) == 0:
 		return rand.Text(), nil
-	case len(keys) > 1 || !idempotencyKey.MatchString(keys[0]):
+	case len(keys) > 1 || !accessjson.ValidID(keys[0]):
 		return "", access.Errorf(access.InvalidArgument, "id_invalid", "an Idempotency-Key is one of 1 to 128 printable ASCII characters without spaces")
 	}
 	return keys[0], nil

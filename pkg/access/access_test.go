@@ -168,9 +168,15 @@ func TestNamesAreBoundedInCharacters(t *testing.T) {
 	for id, ok := range map[string]bool{
 		vm(strings.Repeat("ü", 90), "web-1"): true, vm(strings.Repeat("ü", 91), "web-1"): false,
 		vm("prod", strings.Repeat("é", 80)): true, vm("prod", strings.Repeat("é", 81)): false,
+		vm("x_(9).-²日", "x_9.-²日"): true, vm("x", "x(1)"): false, vm("a b", "x"): false, vm("a\xff", "x"): false, vm("a\ufffd", "x"): false, vm("x", "a'b"): false, vm("x", "a\u0301"): false,
 	} {
 		if _, err := access.ParseVM(id); (err == nil) != ok {
 			t.Errorf("%s: %v", id, err)
+		}
+	}
+	for n, ok := range map[int]bool{80: true, 81: false} {
+		if _, err := access.ParseResourceID(sub + "/resourceGroups/prod/providers/Microsoft.Compute/" + strings.Repeat("t", n) + "/x"); (err == nil) != ok {
+			t.Errorf("a type of %d characters: %v", n, err)
 		}
 	}
 }

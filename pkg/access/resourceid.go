@@ -27,26 +27,31 @@ const maxResourceID = 1024
 
 var (
 	subscriptionPattern = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
-	// A resource group may hold letters of any script, in one case or none;
-	// what must never pass is anything that could change the path or the
-	// meaning of a URL or of a table key.
-	//
-	// A count after such a class would be unrolled, and cost every start of the
-	// handler milliseconds and megabytes; the lengths are counted apart.
-	groupPattern = regexp.MustCompile(`^[\p{L}\p{N}_().-]+$`)
-	namePattern  = regexp.MustCompile(`^[\p{L}\p{N}_.-]+$`)
-	typePattern  = regexp.MustCompile(`^[a-z0-9.]{1,80}$`)
+	typePattern         = regexp.MustCompile(`^[a-z0-9.]+$`)
 )
 
 const (
 	maxGroupName = 90
 	maxName      = 80
+	maxType      = 80
+
+	// What a name may hold besides letters and numbers.
+	alsoInGroups = "_().-"
+	alsoInNames  = "_.-"
 )
 
-// named says whether a segment is a name of at most so many characters.
-func named(s string, pattern *regexp.Regexp, most int) bool {
-	return utf8.RuneCountInString(s) <= most && pattern.MatchString(s)
+// named says whether a segment is a name of at most so many characters. A resource
+// group may hold letters of any script, in one case or none; what must never pass is
+// anything that could change the path or the meaning of a URL or of a table key. The
+// classes of these letters are large: a pattern of them would cost every start.
+func named(s, also string, most int) bool {
+	return s != "" && utf8.RuneCountInString(s) <= most && !strings.ContainsFunc(s, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsNumber(r) && !strings.ContainsRune(also, r)
+	})
 }
+
+// typed says whether a segment is a namespace or a type.
+func typed(s string) bool { return len(s) <= maxType && typePattern.MatchString(s) }
 
 // ParseResourceID reads the id of a resource, a resource group or a
 // subscription and puts it into canonical form. Empty segments, percent
@@ -73,7 +78,7 @@ func ParseResourceID(s string) (ResourceID, error) {
 		return bad("it must begin with /subscriptions/ and the subscription's GUID")
 	}
 	if len(seg) >= 3 {
-		if seg[2] != "resourcegroups" || len(seg) < 4 || !named(seg[3], groupPattern, maxGroupName) || strings.HasSuffix(seg[3], ".") {
+		if seg[2] != "resourcegroups" || len(seg) < 4 || !named(seg[3], alsoInGroups, maxGroupName) || strings.HasSuffix(seg[3], ".") {
 			return bad("after the subscription it must go on with /resourceGroups/ and a name")
 		}
 	}
@@ -81,11 +86,11 @@ func ParseResourceID(s string) (ResourceID, error) {
 		if seg[4] != "providers" || len(seg) < 8 || len(seg)%2 != 0 {
 			return bad("after the resource group it must go on with /providers/, a namespace, and pairs of type and name")
 		}
-		if !typePattern.MatchString(seg[5]) {
+		if !typed(seg[5]) {
 			return bad("its namespace has characters that no namespace has")
 		}
 		for i := 6; i < len(seg); i += 2 {
-			if !typePattern.MatchString(seg[i]) || !named(seg[i+1], namePattern, maxName) || strings.HasSuffix(seg[i+1], ".") {
+			if !typed(seg[i]) || !named(seg[i+1], alsoInNames, maxName) || strings.HasSuffix(seg[i+1], ".") {
 				return bad("a type or a name in it is empty, ends with a dot or has characters that none may have")
 			}
 		}

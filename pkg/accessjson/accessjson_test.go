@@ -32,6 +32,8 @@ var bad = []struct {
 	{"null", "ticket", swap(`"T-1"`, `null`), true},
 	{"type_invalid", "ticket", swap(`"T-1"`, `1`), true},
 	{"id_invalid", "id", swap("a-1", "a 1"), true},
+	{"id_invalid", "id", swap("a-1", ""), true},
+	{"id_invalid", "id", swap("a-1", "ä"), true},
 	{"text_too_long", "justification", swap(`"j"`, `"`+strings.Repeat("j", 1025)+`"`), true},
 	{"virtual_machines_missing", "virtualMachines", `{"requestor":"a"}`, true},
 	{"not_a_virtual_machine", "virtualMachines[0].id", swap("virtualMachines/web-1", "disks/web-1"), true},

@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -85,7 +84,11 @@ type portDoc struct {
 	EndTime  *string `json:"endTimeUtc"`
 }
 
-var idPattern = regexp.MustCompile(`^[\x21-\x7e]{1,128}$`)
+// ValidID says whether a sender may give a request this id: 1 to 128 printable
+// characters of ASCII without spaces.
+func ValidID(s string) bool {
+	return s != "" && len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool { return r < '!' || r > '~' })
+}
 
 // DecodeRequest reads a request message of at most MaxBody bytes, in which every
 // port names its source. Its errors are invalid_argument with every fault that
@@ -108,7 +111,7 @@ func decodeRequest(data []byte, mayLackSource bool) (Message, error) {
 		Justification: f.text("justification", doc.Justification, 1024),
 		Ticket:        f.text("ticket", doc.Ticket, 128),
 	}
-	if doc.ID != nil && !idPattern.MatchString(m.ID) {
+	if doc.ID != nil && !ValidID(m.ID) {
 		f.add("id", "id_invalid", "id is 1 to 128 printable ASCII characters without spaces")
 	}
 	if doc.Requestor != nil && strings.TrimSpace(m.Requestor) == "" {
