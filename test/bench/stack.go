@@ -99,13 +99,15 @@ func startLocal(ctx context.Context, o options, app string, machines int, latenc
 	if err != nil {
 		return nil, err
 	}
+	settings := map[string]string{
+		"PORTCULLIS_SHORTEST_DURATION": "PT1S", "PORTCULLIS_MAX_LIVE_GRANTS": strconv.Itoa(manyGrants), "PORTCULLIS_MAX_REQUESTS_PER_HOUR": strconv.Itoa(manyGrants),
+	}
+	if o.profile != "" {
+		settings[profile.Env] = o.profile
+	}
 	stack, err := localazure.Start(ctx, localazure.Config{
 		Dir: o.dir, AppRoot: app, Topology: doc, Entities: entities, OperationLatency: latency,
-		Settings: map[string]string{
-			"PORTCULLIS_SHORTEST_DURATION": "PT1S", "PORTCULLIS_MAX_LIVE_GRANTS": strconv.Itoa(manyGrants), "PORTCULLIS_MAX_REQUESTS_PER_HOUR": strconv.Itoa(manyGrants),
-			profile.Env: o.profile,
-		},
-		Stdout: log, Logger: slog.New(slog.NewTextHandler(log, nil)),
+		Settings: settings, Stdout: log, Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err != nil {
 		return nil, err

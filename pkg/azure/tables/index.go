@@ -201,7 +201,10 @@ func (s *Store) claims(ctx context.Context, partition, end string) (out []claim,
 		out = append(out, c)
 		return true, err
 	})
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // writtenBefore gives the entries that were there before the one with the key,

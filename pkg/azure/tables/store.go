@@ -162,7 +162,10 @@ func queryMost(ctx context.Context, c *aztables.Client, filter string, most int)
 		out = append(out, r)
 		return len(out) != most, err
 	})
-	return out, err
+	if err != nil {
+		return nil, err // some are not all
+	}
+	return out, nil
 }
 
 // pages hands over the rows of a query as long as more are wanted.
