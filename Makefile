@@ -53,7 +53,7 @@ profile: stage
 	CGO_ENABLED=0 $(GO) build -trimpath -overlay test/bench/profile/testdata/overlay.json -o dist/profile/app/handler ./cmd/handler
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./test/bench
 	@$(BIN)/bench --only burst --bursts 0 --many-bursts 0 --app dist/profile/app --profile dist/profile/out
-	@$(GO) tool pprof -top -nodecount 25 dist/profile/app/handler dist/profile/out/open.cpu
+	@$(GO) tool pprof -top -cum -nodecount 40 dist/profile/app/handler dist/profile/out/open.cpu
 
 test: vet
 	@$(if $(RACE),:,echo 'no C compiler: testing without the race detector')
