@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -129,13 +130,14 @@ func TestAPublisherThatIsCutOffAnywhere(t *testing.T) {
 // TestTwoPublishersOverTheTables lets another do all its work, and more events come,
 // before any call of one.
 func TestTwoPublishersOverTheTables(t *testing.T) {
-	for at := 1; ; at++ {
-		h, of, n := standIn(t), string(on), 0
+	for at := int64(1); ; at++ {
+		h, of := standIn(t), string(on)
+		var n atomic.Int64 // some of the calls are made side by side
 		s, topic := direct(t, h), &brokertest.Topic{Faults: &brokertest.Faults{}}
 		free := publisherOver(t, s, topic)
 		add(t, s, of, 0, 3)
 		slow := storeOver(t, func(r *http.Request) (*http.Response, error) {
-			if n++; n == at {
+			if n.Add(1) == at {
 				check(t, free.Publish(t.Context(), of))
 				add(t, s, of, 3, 5)
 				check(t, free.Publish(t.Context(), of))
@@ -143,7 +145,7 @@ func TestTwoPublishersOverTheTables(t *testing.T) {
 			return serve(h, r), nil
 		})
 		check(t, publisherOver(t, slow, topic).Publish(t.Context(), of))
-		if n < at {
+		if n.Load() < at {
 			return
 		}
 		check(t, free.Publish(t.Context(), of))
