@@ -78,6 +78,10 @@ type Ticket struct {
 	SetBy string `json:"setBy,omitempty"`
 	// Ended says that the last event asked for all that it vouched for to be revoked.
 	Ended bool `json:"ended,omitempty"`
+	// EndedAt is when the last of its events happened that asked for that; zero for
+	// none. What was asked for or allowed by then stays over, though the ticket be
+	// opened again.
+	EndedAt time.Time `json:"endedAt,omitzero"`
 	// Event is the id of the last event, EventAt when that happened.
 	Event   string    `json:"event"`
 	EventAt time.Time `json:"eventAt"`
@@ -97,6 +101,9 @@ func (t Ticket) After(e TicketEvent) (Ticket, bool) {
 		t.SetBy = e.Actor
 	}
 	t.ID, t.TicketFacts, t.Ended, t.Event, t.EventAt = e.Ticket, e.TicketFacts, e.Ends, e.ID, e.At
+	if e.Ends {
+		t.EndedAt = e.At
+	}
 	return t, true
 }
 

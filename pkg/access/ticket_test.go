@@ -40,6 +40,9 @@ func TestATicketIsWhatItsLatestEventSays(t *testing.T) {
 		if news != step.news || known.State != step.state || known.SetBy != step.by || known.Event != step.latest || known.Ended != step.ended {
 			t.Errorf("%s: news %v, %+v", step.name, news, known)
 		}
+		if !known.EndedAt.IsZero() != (step.latest >= "5") || step.latest >= "5" && step.latest < "9" && !known.EndedAt.Equal(at.Add(5)) {
+			t.Errorf("%s: it was ended at %s", step.name, known.EndedAt)
+		}
 	}
 }
 

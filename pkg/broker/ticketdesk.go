@@ -102,7 +102,7 @@ func (d *TicketDesk) Work(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := d.Events.Append(ctx, []access.Event{ticketEvent(w.Event, taken)}); err != nil {
+	if err := d.Events.Append(ctx, []access.Event{ticketEvent(w.Event, taken && !endedSince(w.Event, t))}); err != nil {
 		return err
 	}
 	if taken {
@@ -144,7 +144,7 @@ func (d *TicketDesk) apply(ctx context.Context, w TicketWork) (access.Ticket, bo
 // follow does what the ticket, as it is known now, and the event ask. What is to
 // end comes first.
 func (d *TicketDesk) follow(ctx context.Context, e access.TicketEvent, t access.Ticket) error {
-	if err := d.endUnvouched(ctx, e, t); err != nil || !asks(e) || t.Ended {
+	if err := d.endUnvouched(ctx, e, t); err != nil || !asks(e) || endedSince(e, t) {
 		return err
 	}
 	if _, err := d.Desk.Submitter.Submit(ctx, request(e)); retryable(err) {
@@ -157,6 +157,12 @@ func (d *TicketDesk) follow(ctx context.Context, e access.TicketEvent, t access.
 		return err
 	}
 	return d.endUnvouched(ctx, e, now)
+}
+
+// endedSince says whether the ticket was ended after an event that does not end it,
+// be it open again or not.
+func endedSince(e access.TicketEvent, t access.Ticket) bool {
+	return !e.Ends && (t.Ended || !t.EndedAt.IsZero() && !e.At.After(t.EndedAt))
 }
 
 // asks says whether the event makes an access request. One that ends at once what
@@ -210,7 +216,7 @@ func ticketEvent(e access.TicketEvent, taken bool) access.Event {
 func done(e access.TicketEvent, taken bool) string {
 	switch {
 	case !taken:
-		return "superseded" // a later event was known before
+		return "superseded" // a later event was known before, or has ended the ticket since
 	case e.Ends:
 		return "ends"
 	case e.Ask != nil:

@@ -80,7 +80,7 @@ func (d *TicketDesk) endOf(ctx context.Context, f access.File, e access.TicketEv
 		if v == nil || v.Ticket != t.ID {
 			continue
 		}
-		ended, err := d.ended(ctx, *v, e, t)
+		ended, err := d.ended(ctx, f, v.Event, e, t)
 		switch {
 		case err != nil:
 			return err
@@ -153,15 +153,30 @@ func vouching(f access.File, g access.Grant) *access.Vouched {
 	return f.Record.Request.Event
 }
 
-// ended says whether the ticket's own word ends what an event of it allowed. Where the event at hand ends and a later one does not, it ends what
-// was allowed by then, and not what the later one allowed.
-func (d *TicketDesk) ended(ctx context.Context, v access.Vouched, e access.TicketEvent, t access.Ticket) (bool, error) {
-	if t.Ended || !e.Ends {
+// ended says whether the ticket's own word ends what an event of it allowed: it is
+// ended, or was since that or since the event that made the request. Where the event
+// at hand ends and a later one does not, it ends what was allowed by then, and not
+// what the later one allowed.
+func (d *TicketDesk) ended(ctx context.Context, f access.File, allowedBy string, e access.TicketEvent, t access.Ticket) (bool, error) {
+	last := t.EndedAt
+	if e.Ends && e.At.After(last) {
+		last = e.At // it was taken, and overtaken before it was written down
+	}
+	if t.Ended || last.IsZero() {
 		return t.Ended, nil
 	}
-	by, err := d.Kept.TicketEvent(ctx, v.Event)
-	if access.CodeOf(err) == access.NotFound {
-		return true, nil
+	events := []string{allowedBy}
+	if by := f.Record.Request.Event; by != nil && by.Ticket == t.ID {
+		events = append(events, by.Event)
 	}
-	return !by.At.After(e.At), err
+	for _, id := range distinct(events) {
+		by, err := d.Kept.TicketEvent(ctx, id)
+		if access.CodeOf(err) == access.NotFound || err == nil && !by.At.After(last) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return false, nil
 }
