@@ -93,7 +93,7 @@ func stillThere(l access.Leg, m Machine) bool {
 }
 
 // prepareTargets tells whoever can read machines together that the targets of the
-// legs in the state are to be confirmed.
+// legs in the state, or of all that are live where it is "", are to be confirmed.
 func prepareTargets(ctx context.Context, machines Machines, legs []access.Leg, state access.LegState, notBefore time.Time) {
 	p, ok := machines.(MachinePreparer)
 	if !ok {
@@ -102,7 +102,7 @@ func prepareTargets(ctx context.Context, machines Machines, legs []access.Leg, s
 	seen := map[access.ResourceID]bool{}
 	var vms []access.ResourceID
 	for _, l := range legs {
-		if l.State == state && !seen[l.VM] {
+		if (l.State == state || state == "" && l.Live()) && !seen[l.VM] {
 			seen[l.VM] = true
 			vms = append(vms, l.VM)
 		}

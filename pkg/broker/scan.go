@@ -190,12 +190,14 @@ func driftEvent(on access.ResourceID, plan nsg.Plan, now time.Time) access.Event
 
 // targets closes the live legs whose VM is no longer what they were granted for.
 func (s *Scanner) targets(ctx context.Context, id access.ResourceID, legs []access.Leg, now time.Time) error {
-	prepareTargets(ctx, s.Machines, legs, access.LegOpen, now)
+	prepareTargets(ctx, s.Machines, legs, "", now)
 	changed := map[string]bool{}
 	var err error
 	for _, l := range legs {
-		if l.State != access.LegOpen {
-			continue // Reconcile confirms an Opening leg itself
+		// One that is to open, too: whoever has confirmed it may have written its rule,
+		// and not have recorded it as open yet.
+		if !l.Live() {
+			continue
 		}
 		there, e := targetOf(ctx, s.Machines, l, now)
 		if e != nil {

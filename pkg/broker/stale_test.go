@@ -58,6 +58,52 @@ func TestADoorThatOpensBetweenTwoReadsIsNotTakenForRemoved(t *testing.T) {
 	}
 }
 
+// lateTeller pauses once before it writes an event.
+type lateTeller struct {
+	broker.Events
+	meanwhile func()
+}
+
+func (l *lateTeller) Append(ctx context.Context, events []access.Event) error {
+	if do := l.meanwhile; do != nil {
+		l.meanwhile = nil
+		do()
+	}
+	return l.Events.Append(ctx, events)
+}
+
+// A reconcile has confirmed the machine and written the rule, and pauses before it
+// records that the door is open. The machine changes, and a scan comes by: it is
+// the last one for a quarter of an hour.
+func TestAScanFindsAChangedMachineBehindADoorThatIsNotRecordedAsOpenYet(t *testing.T) {
+	w := newWorld(t)
+	alone := func(unique string) {
+		m := machine(unique)
+		m.NICs[0].NSG = ""
+		w.azure.Machines[vm] = m
+	}
+	alone("unique-1")
+	rec := w.submit(ask("1", alice, 3*time.Hour))
+	ports := w.reconciler.ReconcilePorts
+	ports.Events = &lateTeller{w.store, func() {
+		w.expectOpen(alice, 1)
+		alone("unique-2")
+		if err := w.scanner.Scan(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}}
+	slow, err := broker.NewReconciler(ports, rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := slow.Reconcile(t.Context(), onWeb, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	w.deliver()
+	w.expectStatus(rec, access.Failed, access.TargetChanged)
+	w.expectShut()
+}
+
 // The lockdown has told every NSG, and the reconciles that were to close cannot
 // read it: that is not done with.
 func TestAnOpenDoorOutlivesNoLockdownThatCouldNotBeRead(t *testing.T) {
