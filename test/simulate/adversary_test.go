@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,9 @@ type knobs struct {
 	skew time.Duration
 	// Of the world, per hour.
 	outages, failOvers, customer, tamper, shadow, machines, locks float64
+	// Of tickets: how many events there are per hour, and how often a policy has
+	// demands and conditions.
+	tickets, demand float64
 	// narrow is in how few machines everybody is interested.
 	narrow int
 	// Of people: how often somebody does something about a request soon after it.
@@ -43,6 +47,7 @@ func drawKnobs(s *schedule) knobs {
 		lose: rate(0.2), repeat: rate(0.2), late: rate(0.2), sessionLost: rate(0.5),
 		stall: rate(0.4), follow: rate(0.7),
 		outages: rate(2), failOvers: rate(2), customer: rate(20), tamper: rate(15), shadow: rate(3), machines: rate(6), locks: rate(3),
+		tickets: rate(30), demand: rate(0.8),
 	}
 	k.narrow = pick(s, []int{1, 2, len(machines), len(machines)})
 	if s.chance(0.5) {
@@ -63,7 +68,7 @@ type stall struct {
 }
 
 // critical are the calls between which it matters what others do.
-var critical = []string{"Group", "Partition", "File", "Lockdown", "Apply", "AddLegs", "UpdateLegs", "ChangeLegs", "EndLegs, kept", "EndLegs, removed", "SaveHead", "Revoke", "SaveBaselines"}
+var critical = []string{"Group", "Partition", "File", "Lockdown", "Apply", "AddLegs", "UpdateLegs", "ChangeLegs", "EndLegs, kept", "EndLegs, removed", "SaveHead", "Revoke", "SaveBaselines", "Ticket", "SaveTicket", "Enter"}
 
 func (w *world) drawStall() stall {
 	switch {
@@ -114,7 +119,7 @@ func (w *world) fateOf(c *call) {
 			w.met["replies lost"]++
 			w.later(takes, func() {
 				w.act(c)
-				w.disturb(c.actor, 0, "the reply of "+c.name+" is lost")
+				w.disturbCall(c, 0, "the reply of "+c.name+" is lost")
 				c.answer(result{err: access.Errorf(access.Unavailable, "reply_lost", "the reply is lost")})
 			})
 			return
@@ -125,7 +130,7 @@ func (w *world) fateOf(c *call) {
 			}
 			w.met["pauses"]++
 			w.say("#%d %s pauses at %s for %s", c.actor.id, c.actor.name, c.name, long.Round(time.Second))
-			w.disturb(c.actor, long, "")
+			w.disturbCall(c, long, "")
 			if w.chance(0.5) {
 				takes += long
 			} else {
@@ -142,7 +147,7 @@ func (w *world) fateOf(c *call) {
 		case cut != nil:
 			cut()
 		case refused != nil:
-			w.disturb(c.actor, 0, c.name+" is refused")
+			w.disturbCall(c, 0, c.name+" is refused")
 			c.answer(result{err: refused})
 		case lost:
 			w.act(c)
@@ -191,7 +196,7 @@ func (w *world) cut(c *call, when string) {
 	w.met["actors cut off"]++
 	w.say("#%d %s is cut off %s %s", c.actor.id, c.actor.name, when, c.name)
 	c.actor.dead = true
-	w.disturb(c.actor, 30*time.Second, "")
+	w.disturbCall(c, 30*time.Second, "")
 	c.answer(result{err: cutOff()})
 	c.actor.cancel()
 }
@@ -242,6 +247,16 @@ func (w *world) disturb(a *actor, long time.Duration, why string) {
 		w.say("#%d %s: %s", a.id, a.name, why)
 	}
 	w.disturbNSG(a.nsg, long)
+}
+
+// disturbCall is disturb for a call that failed: of another NSG than the actor's,
+// such as that of a grant's other leg, it keeps that one from being looked after.
+func (w *world) disturbCall(c *call, long time.Duration, why string) {
+	w.disturb(c.actor, long, why)
+	on, _, _ := strings.Cut(c.arg, " ")
+	if id := access.ResourceID(on); id != c.actor.nsg && slices.Contains(groups, id) {
+		w.disturbNSG(id, long)
+	}
 }
 
 func (w *world) disturbNSG(id access.ResourceID, long time.Duration) {

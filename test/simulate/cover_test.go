@@ -9,7 +9,6 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/access"
 	"github.com/portcullis-access/portcullis/pkg/broker"
 	"github.com/portcullis-access/portcullis/pkg/nsg"
-	"github.com/portcullis-access/portcullis/pkg/policy"
 )
 
 // cover says how legs stand to a door.
@@ -49,11 +48,12 @@ func (j *judge) covers(d door, legs []access.Leg, down access.Lockdown, ended ma
 }
 
 // over says whether the record tells of the leg's grant that it is over: it was
-// revoked, or has ended on another NSG before its time.
+// revoked, has ended on another NSG before its time, or the ticket that vouched for
+// it does so no more.
 func (j *judge) over(l access.Leg) bool {
 	f, _ := j.w.store.File(context.Background(), l.Request)
 	_, revoked := f.Revocation(l.Grant)
-	return revoked || slices.ContainsFunc(f.Ended, func(e access.Leg) bool {
+	return revoked || j.unvouched(f, l) || slices.ContainsFunc(f.Ended, func(e access.Leg) bool {
 		return e.Grant == l.Grant && e.Reason != access.Expired && e.Reason != access.NewerRequestInitiated
 	})
 }
@@ -146,25 +146,9 @@ func (j *judge) mayNotOpen(d door, seen sight, before []nsg.Rule) string {
 		if l.State != access.LegOpening || !legMatch(l).of(d) {
 			continue
 		}
-		switch {
-		case !behind(l, d.dest, seen.machines) && !behind(l, d.dest, j.w.azure.Machines):
-			why = "the address is not the machine's"
-		case !allowed(l, seen.policies) && !allowed(l, j.w.store.Policies):
-			why = "no policy allows it"
-		default:
+		if why = j.mayNot(l, d, seen.since); why == "" {
 			return ""
 		}
 	}
 	return why
-}
-
-// allowed says whether the policies allow the leg's source: the nearest decides.
-func allowed(l access.Leg, policies []policy.AccessPolicy) bool {
-	for _, at := range []access.ResourceID{l.VM, scope} {
-		if i := slices.IndexFunc(policies, func(p policy.AccessPolicy) bool { return p.Scope == at && !p.Disabled }); i >= 0 {
-			from := policies[i].Ports[0].Sources[0]
-			return from.Contains(l.Source.Addr()) && from.Bits() <= l.Source.Bits()
-		}
-	}
-	return false
 }

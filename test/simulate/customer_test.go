@@ -129,6 +129,7 @@ func (w *world) machineChanges() {
 			w.met["machines made anew"]++
 			w.say("%s is made anew at %s", vm.Name(), a)
 			w.placeMachine(vm, a)
+			w.turned()
 			return
 		case other >= 0 && w.chance(0.5):
 			w.met["addresses handed over"]++
@@ -136,7 +137,22 @@ func (w *world) machineChanges() {
 			mine := address(vm)
 			w.placeMachine(vm, a)
 			w.placeMachine(machines[other], mine)
+			w.turned()
 			return
 		}
 	}
+}
+
+// machineRetagged gives a machine the tag that a condition asks for, or takes it.
+func (w *world) machineRetagged(vm access.ResourceID) {
+	m := w.azure.Machines[vm]
+	to := "open"
+	if m.Tags["door"] == to {
+		to = "shut"
+	}
+	w.met["machines tagged"]++
+	w.say("the tag of %s is %s now", vm.Name(), to)
+	m.Tags = map[string]string{"door": to}
+	w.azure.Machines[vm] = m
+	w.turned()
 }

@@ -59,15 +59,43 @@ func (p store) Ticket(ctx context.Context, id access.TicketID) (access.Ticket, e
 }
 
 func (p store) SaveTicket(ctx context.Context, t access.Ticket) error {
-	return do(p.s, ctx, theStore, "SaveTicket", fmt.Sprint(t.ID), func() error { return p.in.SaveTicket(ctx, t) })
+	return do(p.s, ctx, theStore, "SaveTicket", fmt.Sprint(t.ID), func() error {
+		err := p.in.SaveTicket(ctx, t)
+		if err == nil {
+			p.changed()
+			p.past.ticket(t)
+		}
+		return err
+	})
 }
 
+// KeepTicketEvent is as many calls as a cut may come between.
 func (p store) KeepTicketEvent(ctx context.Context, e access.TicketEvent) (access.TicketEvent, bool, error) {
-	v, err := ask(p.s, ctx, theStore, "KeepTicketEvent", e.ID, func() (two[access.TicketEvent, bool], error) {
-		stored, pending, err := p.in.KeepTicketEvent(ctx, e)
-		return two[access.TicketEvent, bool]{stored, pending}, err
+	stored, err := p.TicketEvent(ctx, e.ID)
+	if err == nil {
+		_, err := p.TicketWork(ctx, e.ID)
+		if access.CodeOf(err) == access.NotFound {
+			return stored, false, nil
+		}
+		return stored, true, err
+	}
+	if access.CodeOf(err) != access.NotFound {
+		return access.TicketEvent{}, false, err
+	}
+	noted, err := ask(p.s, ctx, theStore, "NoteTicketEvent", e.ID, func() (access.TicketEvent, error) {
+		p.past.told[e.ID] = false
+		return p.in.NoteTicketEvent(ctx, e)
 	})
-	return v.a, v.b, err
+	if err != nil {
+		return access.TicketEvent{}, false, err
+	}
+	stored, err = ask(p.s, ctx, theStore, "EnterTicketEvent", e.ID, func() (access.TicketEvent, error) {
+		if _, noted := p.past.told[e.ID]; noted {
+			p.past.told[e.ID] = true
+		}
+		return p.in.EnterTicketEvent(ctx, noted)
+	})
+	return stored, true, err
 }
 
 func (p store) TicketEvent(ctx context.Context, id string) (access.TicketEvent, error) {
@@ -96,5 +124,8 @@ func (q *queue) SendEvents(ctx context.Context, list []broker.SealedEvent) error
 }
 
 func (q *queue) PromptTicket(ctx context.Context, id string) error {
-	return do(q.s, ctx, theQueue, "PromptTicket", id, func() error { return nil })
+	return do(q.s, ctx, theQueue, "PromptTicket", id, func() error {
+		q.send(&message{kind: "ticket", event: id}, time.Time{})
+		return nil
+	})
 }

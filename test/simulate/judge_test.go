@@ -9,9 +9,7 @@ import (
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
-	"github.com/portcullis-access/portcullis/pkg/broker"
 	"github.com/portcullis-access/portcullis/pkg/nsg"
-	"github.com/portcullis-access/portcullis/pkg/policy"
 )
 
 // judge holds the world against what was promised, after every step. How it
@@ -28,6 +26,7 @@ type judge struct {
 	ended    map[string]bool
 	stale    bool      // something that all NSGs stand under has changed
 	forgotAt time.Time // the last fail-over
+	past     past
 	// worst is the longest that a door stood open without cover, as it is counted.
 	worst time.Duration
 }
@@ -80,7 +79,7 @@ const (
 )
 
 func newJudge(w *world) *judge {
-	return &judge{w: w, on: map[access.ResourceID]*watched{}, last: time.Now(), accepted: map[access.RequestID]bool{}, lost: map[access.RequestID]bool{}, ended: map[string]bool{}}
+	return &judge{w: w, on: map[access.ResourceID]*watched{}, last: time.Now(), accepted: map[access.RequestID]bool{}, lost: map[access.RequestID]bool{}, ended: map[string]bool{}, past: past{endings: map[access.TicketID][]time.Time{}, saved: map[access.TicketID]moment{}, told: map[string]bool{}}}
 }
 
 func (j *judge) breach(format string, args ...any) {
@@ -101,14 +100,12 @@ type sight struct {
 	rows  []access.Baseline
 	down  access.Lockdown
 	ended map[string]bool
-	// machines and policies are how those were at that time.
-	machines map[access.ResourceID]broker.Machine
-	policies []policy.AccessPolicy
+	since moment
 }
 
 func (j *judge) read(a *actor, id access.ResourceID, legs []access.Leg, rows []access.Baseline) {
 	down, _ := j.w.store.Lockdown(context.Background())
-	a.seen[id] = sight{legs, rows, down, maps.Clone(j.ended), maps.Clone(j.w.azure.Machines), slices.Clone(j.w.store.Policies)}
+	a.seen[id] = sight{legs, rows, down, maps.Clone(j.ended), j.past.now()}
 }
 
 // kept notes what has got into the record.
@@ -168,6 +165,7 @@ func (j *judge) failedOver() {
 	}
 	j.forgotAt, j.stale = time.Now(), true
 	clear(j.ended)
+	j.past.failedOver(j.w.store)
 }
 
 // reachable says whether Resource Manager takes writes of the NSG now.

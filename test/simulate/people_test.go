@@ -13,8 +13,10 @@ import (
 
 // asked is a request that somebody made by the API.
 type asked struct {
-	id access.RequestID
-	by access.Caller
+	id     access.RequestID
+	by     access.Caller
+	ticket string // with which it was made
+	vm     access.ResourceID
 }
 
 var (
@@ -73,8 +75,8 @@ func (w *world) byAPI(name string, tries int, run func(context.Context, *core) e
 
 func (w *world) askByAPI(by access.Caller, ports []access.PortRequest, start time.Time) {
 	w.unique++
-	ask := broker.Ask{ClientID: fmt.Sprint("ask-", w.unique), Justification: "work", Ports: ports, StartTime: start, BodyHash: fmt.Sprint("hash-", w.unique)}
-	w.asked = append(w.asked, asked{access.NewRequestID(by.Sender(), ask.ClientID), by})
+	ask := broker.Ask{ClientID: fmt.Sprint("ask-", w.unique), Justification: "work", Ticket: w.ticketOf(by.Name), Ports: ports, StartTime: start, BodyHash: fmt.Sprint("hash-", w.unique)}
+	w.asked = append(w.asked, asked{access.NewRequestID(by.Sender(), ask.ClientID), by, ask.Ticket, ports[0].VM})
 	w.met["requests"]++
 	w.say("%s asks for %s", by.Name, tellPorts(ports))
 	w.follow(w.asked[len(w.asked)-1])
@@ -94,7 +96,7 @@ func tellPorts(ports []access.PortRequest) (out string) {
 func (w *world) askByQueue() {
 	w.unique++
 	id := fmt.Sprint("message-", w.unique)
-	req := access.Request{ClientID: id, Requestor: access.Requestor{Name: "dave@contoso.com", Asserted: true}, RequestedBy: sender, Ports: w.portRequests(), BodyHash: id}
+	req := access.Request{ClientID: id, Requestor: access.Requestor{Name: dave, Asserted: true}, RequestedBy: sender, Ticket: w.ticketOf(dave), Ports: w.portRequests(), BodyHash: id}
 	w.say("a message asks for %s", tellPorts(req.Ports))
 	w.queue.send(&message{kind: "request", request: &req}, time.Now())
 }
@@ -108,6 +110,7 @@ func (w *world) follow(a asked) {
 
 func (w *world) inspired(a asked) {
 	do := pick(w.schedule, []func(){
+		func() { w.ticketsMove(a) }, func() { w.ticketsMove(a) }, func() { w.machineRetagged(a.vm) },
 		func() { w.giveBack(a) }, func() { w.giveBack(a) }, func() { w.extend(a) }, w.changePolicy, w.machineChanges, w.lockDown,
 		func() { w.customerTampers(w.opened()) },
 	})
@@ -133,7 +136,7 @@ func (w *world) lately(do func(asked)) {
 func (w *world) extend(a asked) {
 	w.unique++
 	e := broker.Extension{ClientID: fmt.Sprint("extension-", w.unique), Duration: 20 * time.Minute, BodyHash: fmt.Sprint("hash-", w.unique)}
-	w.asked = append(w.asked, asked{access.NewRequestID(a.by.Sender(), e.ClientID), a.by})
+	w.asked = append(w.asked, asked{access.NewRequestID(a.by.Sender(), e.ClientID), a.by, a.ticket, a.vm})
 	w.byAPI("extension of "+string(a.id), 4, func(ctx context.Context, c *core) error {
 		_, err := c.desk.Extend(ctx, a.by, a.id, e)
 		return err
@@ -174,11 +177,12 @@ func (w *world) changePolicy() {
 		w.deletePolicy(pick(w.schedule, machines))
 		return
 	}
+	w.demand(&p)
 	w.putPolicy(p, w.chance(0.5))
 }
 
 func (w *world) putPolicy(p policy.AccessPolicy, closeGrants bool) {
-	w.say("the policy at %s is to be from %s, baseline %s", p.Scope.Name(), p.Ports[0].Sources, told(p.Baseline))
+	w.say("the policy at %s is to be from %s, baseline %s, ticket %v, condition %q", p.Scope.Name(), p.Ports[0].Sources, told(p.Baseline), p.Ticket, p.Condition)
 	w.byAPI("policy at "+p.Scope.Name(), 4, func(ctx context.Context, c *core) error {
 		have, err := c.policies.Get(ctx, admin, p.Scope)
 		if err != nil && access.CodeOf(err) != access.NotFound {
@@ -273,5 +277,7 @@ func (w *world) plan(length time.Duration) {
 	times(k.tamper, func() { w.customerTampers(w.opened()) })
 	times(k.shadow, func() { w.customerShadows(pick(w.schedule, groups)) })
 	times(k.machines, w.machineChanges)
+	times(k.machines, func() { w.machineRetagged(pick(w.schedule, machines[:w.knobs.narrow])) })
+	times(k.tickets, w.ticketing)
 	times(k.locks, func() { w.lock(pick(w.schedule, groups)) })
 }

@@ -22,6 +22,9 @@ type store struct {
 	kept func(rec access.Record)
 	// changed tells it that legs or the lockdown change.
 	changed func()
+	// past is told of every change of policies and tickets, once it has come.
+	past   *past
+	turned func()
 }
 
 type nothing = struct{}
@@ -51,11 +54,17 @@ func (p store) GetPolicy(ctx context.Context, scope access.ResourceID) (policy.A
 }
 
 func (p store) SavePolicy(ctx context.Context, doc policy.AccessPolicy, version string) (policy.AccessPolicy, error) {
-	return ask(p.s, ctx, theStore, "SavePolicy", string(doc.Scope), func() (policy.AccessPolicy, error) { return p.in.SavePolicy(ctx, doc, version) })
+	return ask(p.s, ctx, theStore, "SavePolicy", string(doc.Scope), func() (policy.AccessPolicy, error) {
+		defer p.turned()
+		return p.in.SavePolicy(ctx, doc, version)
+	})
 }
 
 func (p store) DeletePolicy(ctx context.Context, scope access.ResourceID, version string) error {
-	return do(p.s, ctx, theStore, "DeletePolicy", string(scope), func() error { return p.in.DeletePolicy(ctx, scope, version) })
+	return do(p.s, ctx, theStore, "DeletePolicy", string(scope), func() error {
+		defer p.turned()
+		return p.in.DeletePolicy(ctx, scope, version)
+	})
 }
 
 func (p store) Begin(ctx context.Context, rec access.Record) (access.Record, bool, error) {

@@ -24,10 +24,11 @@ type queue struct {
 }
 
 type message struct {
-	kind     string // prompt, start or request
+	kind     string // prompt, start, request or ticket
 	nsg      access.ResourceID
 	start    access.RequestID
 	request  *access.Request
+	event    string    // of a ticket
 	tries    int       // deliveries, of a request attempts
 	emptied  int       // how often the queue had been emptied when it was sent
 	enqueued time.Time // when it became active, by the broker's clock
@@ -110,7 +111,7 @@ func (m *message) about() string {
 	if m.request != nil {
 		return m.request.ClientID
 	}
-	return string(m.start)
+	return string(m.start) + m.event
 }
 
 func (q *queue) deliver(m *message) {
@@ -133,6 +134,12 @@ func (q *queue) deliver(m *message) {
 		q.w.start("start of "+string(m.start), "", func(ctx context.Context, c *core) error { return c.submitter.Start(ctx, m.start, m.enqueued) }, func(a *actor, err error) {
 			if a.dead {
 				q.again(m)
+			}
+		})
+	case "ticket":
+		q.w.start("work of "+m.event, "", func(ctx context.Context, c *core) error { return c.tickets.Work(ctx, m.event) }, func(a *actor, err error) {
+			if a.dead {
+				q.again(m) // what fails is left to Sweep
 			}
 		})
 	case "request":

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/policy"
 )
 
 var (
@@ -96,7 +97,11 @@ func (w *world) quiet() {
 func (w *world) settled() {
 	if w.broken == nil {
 		w.liftLockdown()
-		w.putPolicy(policyOf(scope, prefix("203.0.113.0/24"), nil), false)
+		for _, p := range append([]policy.AccessPolicy{{Scope: scope}}, w.store.Policies...) {
+			if p.Version == "" || p.Scope != scope && (p.Ticket != nil || p.Condition != "") {
+				w.putPolicy(policyOf(p.Scope, prefix("203.0.113.0/24"), nil), false)
+			}
+		}
 	}
 }
 
@@ -153,6 +158,9 @@ func (w *world) drained() string {
 	if recs, _ := w.store.Pending(ctx, ahead); len(recs) > 0 {
 		return fmt.Sprintf("request %s is still pending", recs[0].ID)
 	}
+	if events, _ := w.store.PendingTicketEvents(ctx, ahead); len(events) > 0 {
+		return fmt.Sprintf("event %s of ticket %s is not worked", events[0].ID, events[0].Ticket)
+	}
 	if ids, _ := w.store.DueStarts(ctx, ahead); len(ids) > 0 {
 		return fmt.Sprintf("request %s is still to be started", ids[0])
 	}
@@ -185,6 +193,7 @@ func (w *world) reckon() {
 			}
 		}
 	}
+	w.heard()
 	for id := range w.accepted {
 		if w.lost[id] {
 			continue

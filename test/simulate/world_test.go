@@ -76,11 +76,12 @@ type core struct {
 	tickets    *broker.TicketDesk
 	publisher  *broker.Publisher
 	outbox     broker.Outbox
+	clock      broker.Clock
 }
 
 // wire makes an instance's use cases over the ports: all there is of wiring.
 func wire(s store, c cloud, q *queue, clock broker.Clock, token func() string) (_ *core, err error) {
-	k, log, meter := &core{outbox: q}, slog.New(slog.DiscardHandler), &brokertest.Meter{}
+	k, log, meter := &core{outbox: q, clock: clock}, slog.New(slog.DiscardHandler), &brokertest.Meter{}
 	step := func(make func() error) {
 		if err == nil {
 			err = make()
@@ -170,6 +171,7 @@ type world struct {
 	singletons map[string]bool
 	unique     int
 	asked      []asked
+	tickets    []*ticket
 	// met counts what the use cases had to do with.
 	met map[string]int
 }
@@ -187,7 +189,7 @@ func newWorld(seed uint64, draw func(*schedule) knobs, tell bool) (*world, error
 	w.furnish()
 	var tokens atomic.Int64
 	token := func() string { return fmt.Sprint("token-", tokens.Add(1)) }
-	s := store{s: w.schedule, in: w.store, read: w.judge.read, kept: w.judge.kept, changed: func() { w.judge.stale = true }}
+	s := store{s: w.schedule, in: w.store, read: w.judge.read, kept: w.judge.kept, changed: func() { w.judge.stale = true }, past: &w.judge.past, turned: w.turned}
 	for i := range 3 {
 		skew := time.Duration(0)
 		if w.knobs.skew > 0 {
@@ -202,6 +204,7 @@ func newWorld(seed uint64, draw func(*schedule) knobs, tell bool) (*world, error
 	}
 	w.schedule.fate = w.fateOf
 	w.schedule.after = w.judge.judge
+	w.turned()
 	return w, nil
 }
 
@@ -221,15 +224,20 @@ func (w *world) furnish() {
 		w.placeMachine(vm, places[vm].addresses[i%2])
 	}
 	yes := true
-	w.store.Policies = []policy.AccessPolicy{policyOf(scope, prefix("203.0.113.0/24"), nil)}
-	w.store.Policies[0].Version = "v1"
+	p := policyOf(scope, prefix("203.0.113.0/24"), nil)
 	if w.chance(0.4) {
-		w.store.Policies[0].Baseline = &yes
+		p.Baseline = &yes
 	}
+	w.demand(&p)
+	p.Version = "v1"
+	w.store.Policies = []policy.AccessPolicy{p}
 }
 
+// turned tells the judge how the policies and machines stand now.
+func (w *world) turned() { w.judge.past.turn(w.store.Policies, w.azure.Machines) }
+
 func policyOf(at access.ResourceID, from netip.Prefix, baseline *bool) policy.AccessPolicy {
-	p := policy.AccessPolicy{Scope: at, Requestors: []string{"*"}, AssertedRequestorsFrom: []access.Channel{access.ChannelQueue}, Baseline: baseline}
+	p := policy.AccessPolicy{Scope: at, Requestors: []string{"*"}, AssertedRequestorsFrom: []access.Channel{access.ChannelQueue, access.ChannelTicket + ":" + itsm}, Baseline: baseline}
 	for _, n := range ports {
 		p.Ports = append(p.Ports, policy.Port{Number: n.Number, Protocol: n.Protocol, Sources: []netip.Prefix{from}, MaxDuration: maxGrant})
 	}
@@ -240,8 +248,11 @@ func policyOf(at access.ResourceID, from netip.Prefix, baseline *bool) policy.Ac
 func (w *world) placeMachine(vm access.ResourceID, address string) {
 	w.unique++
 	w.judge.stale = true
-	p := places[vm]
-	w.azure.Machines[vm] = broker.Machine{ID: vm, Name: vm.Name(), UniqueID: fmt.Sprint("unique-", w.unique), NICs: []broker.NIC{{
+	p, door := places[vm], "open"
+	if w.chance(w.knobs.demand / 4) {
+		door = "shut"
+	}
+	w.azure.Machines[vm] = broker.Machine{ID: vm, Name: vm.Name(), UniqueID: fmt.Sprint("unique-", w.unique), Tags: map[string]string{"door": door}, NICs: []broker.NIC{{
 		ID: access.ResourceID(strings.Replace(string(vm), "microsoft.compute/virtualmachines", "microsoft.network/networkinterfaces", 1)) + "-nic", NSG: p.onNIC,
 		Addresses: []broker.Address{{IP: netip.MustParseAddr(address), Subnet: scope + "/providers/microsoft.network/virtualnetworks/v/subnets/" + access.ResourceID(p.subnet), SubnetNSG: p.onSubnet}},
 	}}}

@@ -24,23 +24,37 @@ func (s *Store) KeepTicketEvent(ctx context.Context, e access.TicketEvent) (acce
 	if access.CodeOf(err) != access.NotFound {
 		return access.TicketEvent{}, false, err
 	}
-	if err := s.do(func() error {
+	if e, err = s.NoteTicketEvent(ctx, e); err != nil {
+		return access.TicketEvent{}, false, err
+	}
+	stored, err = s.EnterTicketEvent(ctx, e)
+	return stored, true, err
+}
+
+// NoteTicketEvent is the first write of KeepTicketEvent; it gives the event that is
+// pending now.
+func (s *Store) NoteTicketEvent(_ context.Context, e access.TicketEvent) (access.TicketEvent, error) {
+	err := s.do(func() error {
 		if have, ok := s.works[e.ID]; ok {
 			e = have.Event
 		}
 		s.works[e.ID] = broker.TicketWork{Event: e, Taken: s.works[e.ID].Taken}
 		return nil
-	}); err != nil {
-		return access.TicketEvent{}, false, err
-	}
-	err = s.do(func() error {
+	})
+	return e, err
+}
+
+// EnterTicketEvent is the second write of KeepTicketEvent; it gives the event that
+// is kept now.
+func (s *Store) EnterTicketEvent(_ context.Context, e access.TicketEvent) (access.TicketEvent, error) {
+	err := s.do(func() error {
 		if have, ok := s.told[e.ID]; ok {
 			e = have
 		}
 		s.told[e.ID] = e
 		return nil
 	})
-	return e, true, err
+	return e, err
 }
 
 // TicketEvent implements broker.TicketEvents.
