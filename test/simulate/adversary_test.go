@@ -28,6 +28,13 @@ type knobs struct {
 	// Of tickets: how many events there are per hour, and how often a policy has
 	// demands and conditions.
 	tickets, demand float64
+	// Of events: how often their sending is asked for once they are written.
+	prompted float64
+	// Of the NSGs, per hour: how often one gets what this version does not know, and is
+	// deleted and made anew.
+	lossy, renewals float64
+	// six is how often somebody comes by IPv6.
+	six float64
 	// narrow is in how few machines everybody is interested.
 	narrow int
 	// Of people: how often somebody does something about a request soon after it.
@@ -47,7 +54,7 @@ func drawKnobs(s *schedule) knobs {
 		lose: rate(0.2), repeat: rate(0.2), late: rate(0.2), sessionLost: rate(0.5),
 		stall: rate(0.4), follow: rate(0.7),
 		outages: rate(2), failOvers: rate(2), customer: rate(20), tamper: rate(15), shadow: rate(3), machines: rate(6), locks: rate(3),
-		tickets: rate(30), demand: rate(0.8),
+		tickets: rate(30), demand: rate(0.8), prompted: rate(0.5), lossy: rate(3), renewals: rate(2), six: rate(0.5),
 	}
 	k.narrow = pick(s, []int{1, 2, len(machines), len(machines)})
 	if s.chance(0.5) {

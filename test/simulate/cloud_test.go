@@ -59,8 +59,11 @@ func (c cloud) Groups(ctx context.Context, subscription string) ([]nsg.Group, er
 
 func (c cloud) Apply(ctx context.Context, g nsg.Group, plan nsg.Plan) error {
 	return c.write(ctx, "Apply", g.ID, "", func() error {
-		if have := c.in.Look(g.ID); have.ETag != g.ETag {
+		switch have := c.in.Look(g.ID); {
+		case have.ETag != g.ETag:
 			return access.Errorf(access.Aborted, "precondition_failed", "somebody wrote since the read")
+		case have.Loss != "":
+			c.w.breach("%s is written as a whole, which loses %s", g.ID.Name(), have.Loss)
 		}
 		return nil
 	}, func(nsg.Group) nsg.Group { return plan.Apply(g) })
@@ -95,6 +98,8 @@ func (c cloud) write(ctx context.Context, name string, id access.ResourceID, rul
 			return nil, &access.Error{Code: access.ResourceExhausted, Reason: "throttled", Message: "too many requests", RetryAfter: l.throttledUntil.Sub(now)}
 		case l.readOnly:
 			return nil, scopeLocked()
+		case c.w.gone[id]:
+			return nil, access.Errorf(access.NotFound, "not_found", "no such group")
 		}
 		if err := check(); err != nil {
 			return nil, err
@@ -144,6 +149,11 @@ func (c cloud) begin(a *actor, id access.ResourceID, whole bool, finish func(nsg
 func (c cloud) settle(id access.ResourceID, op *operation, lands bool, err error) {
 	before := c.in.Look(id)
 	c.life[id].under = nil
+	if c.w.gone[id] {
+		op.err = access.Errorf(access.NotFound, "not_found", "no such group")
+		close(op.done)
+		return
+	}
 	c.in.Edit(id, func(g *nsg.Group) {
 		if lands {
 			*g = op.finish(*g)

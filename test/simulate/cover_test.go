@@ -61,7 +61,16 @@ func (j *judge) over(l access.Leg) bool {
 // behind says whether the machine that the leg was granted for has the address.
 func behind(l access.Leg, ip netip.Addr, machines map[access.ResourceID]broker.Machine) bool {
 	m := machines[l.VM]
-	return m.UniqueID == l.UniqueID && len(m.NICs) > 0 && m.NICs[0].Addresses[0].IP == ip
+	return m.UniqueID == l.UniqueID && slices.Contains(addressesOf(m), ip)
+}
+
+func addressesOf(m broker.Machine) (out []netip.Addr) {
+	for _, nic := range m.NICs {
+		for _, a := range nic.Addresses {
+			out = append(out, a.IP)
+		}
+	}
+	return out
 }
 
 // expiry is when the last of the legs that covered the door expired.

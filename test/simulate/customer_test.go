@@ -13,6 +13,9 @@ import (
 // edit has the customer write an NSG. Of an operation that is under way it takes
 // the place.
 func (w *world) edit(id access.ResourceID, what string, change func(*nsg.Group)) {
+	if w.gone[id] {
+		return
+	}
 	if op := w.cloud.life[id].under; op != nil {
 		w.met["operations superseded"]++
 		w.cloud.settle(id, op, op.lands, access.Errorf(access.Aborted, "superseded", "another operation took its place: it may have landed"))
@@ -102,6 +105,48 @@ func (w *world) unshadow(id access.ResourceID) {
 	})
 }
 
+// lossy puts something into an NSG for a while that this version would lose if it
+// wrote the whole of it.
+func (w *world) lossy(id access.ResourceID) {
+	w.met["groups that would lose something"]++
+	w.edit(id, "puts in something new", func(g *nsg.Group) { g.Loss = "properties.novelty" })
+	w.in(w.between(time.Minute, 30*time.Minute), func() { w.lossless(id) })
+}
+
+func (w *world) lossless(id access.ResourceID) {
+	w.edit(id, "takes out what was new", func(g *nsg.Group) { g.Loss = "" })
+}
+
+// renew deletes an NSG, with all that is under way on it, and makes it anew.
+func (w *world) renew(id access.ResourceID) {
+	if w.gone[id] {
+		return
+	}
+	w.met["groups made anew"]++
+	w.say("%s is deleted", id.Name())
+	w.gone[id] = true
+	if op := w.cloud.life[id].under; op != nil {
+		w.cloud.settle(id, op, false, nil)
+	}
+	w.azure.Remove(id)
+	w.attach()
+	w.turned()
+	w.judge.removed(id)
+	w.in(w.between(time.Second, pick(w.schedule, []time.Duration{10 * time.Second, 2 * time.Minute, 20 * time.Minute})), func() { w.restore(id) })
+}
+
+func (w *world) restore(id access.ResourceID) {
+	if !w.gone[id] {
+		return
+	}
+	delete(w.gone, id)
+	w.azure.Edit(id, func(g *nsg.Group) { g.Rules = customers() })
+	w.attach()
+	w.turned()
+	w.say("%s is made anew", id.Name())
+	w.judge.edited(id)
+}
+
 func (w *world) lock(id access.ResourceID) {
 	w.met["locks"]++
 	l, long := w.cloud.life[id], w.between(time.Minute, 20*time.Minute)
@@ -143,12 +188,18 @@ func (w *world) machineChanges() {
 	}
 }
 
-// machineRetagged gives a machine the tag that a condition asks for, or takes it.
+// machineRetagged takes from a machine the tag that a condition asks for, or gives it
+// back, which it gets soon in any case.
 func (w *world) machineRetagged(vm access.ResourceID) {
 	m := w.azure.Machines[vm]
 	to := "open"
 	if m.Tags["door"] == to {
 		to = "shut"
+		w.in(w.between(time.Second, 5*time.Minute), func() {
+			if w.azure.Machines[vm].Tags["door"] != "open" {
+				w.machineRetagged(vm)
+			}
+		})
 	}
 	w.met["machines tagged"]++
 	w.say("the tag of %s is %s now", vm.Name(), to)

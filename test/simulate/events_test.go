@@ -118,11 +118,6 @@ func (p store) PendingTicketEvents(ctx context.Context, before time.Time) ([]acc
 	return ask(p.s, ctx, theStore, "PendingTicketEvents", "", func() ([]access.TicketEvent, error) { return p.in.PendingTicketEvents(ctx, before) })
 }
 
-// SendEvents sends to the topic, of which the simulation has no subscriber.
-func (q *queue) SendEvents(ctx context.Context, list []broker.SealedEvent) error {
-	return do(q.s, ctx, theQueue, "SendEvents", fmt.Sprint(list[0].Event.Subject, " ", list[0].Seq), func() error { return nil })
-}
-
 func (q *queue) PromptTicket(ctx context.Context, id string) error {
 	return do(q.s, ctx, theQueue, "PromptTicket", id, func() error {
 		q.send(&message{kind: "ticket", event: id}, time.Time{})

@@ -111,6 +111,14 @@ func (j *judge) read(a *actor, id access.ResourceID, legs []access.Leg, rows []a
 // kept notes what has got into the record.
 func (j *judge) kept(rec access.Record) {
 	if rec.Outcome == access.Accepted {
+		if !j.accepted[rec.ID] {
+			for _, g := range rec.Grants {
+				j.w.met["grants"]++
+				if g.Ticket != nil {
+					j.w.met["grants vouched for by tickets"]++
+				}
+			}
+		}
 		j.accepted[rec.ID] = true
 	}
 }
@@ -166,6 +174,7 @@ func (j *judge) failedOver() {
 	j.forgotAt, j.stale = time.Now(), true
 	clear(j.ended)
 	j.past.failedOver(j.w.store)
+	j.w.topic.failedOver()
 }
 
 // reachable says whether Resource Manager takes writes of the NSG now.
@@ -269,6 +278,15 @@ func (j *judge) edited(id access.ResourceID) {
 			b.byScan, b.why = true, "the customer has changed a rule of ours"
 		}
 	}
+}
+
+// removed notes that an NSG is gone, and with it every door.
+func (j *judge) removed(id access.ResourceID) {
+	j.count()
+	w := j.on[id]
+	w.etag, w.customer, w.open = "", nil, nil
+	clear(w.bare)
+	j.stale = true
 }
 
 // doors holds what is open against the record.

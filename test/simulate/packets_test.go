@@ -17,20 +17,29 @@ import (
 // with the product's, so that both would have to be wrong in the same way.
 
 var (
-	strangers = netip.MustParseAddr("198.51.100.1")
-	senders   = []netip.Addr{
+	strangers  = netip.MustParseAddr("198.51.100.1")
+	strangers6 = netip.MustParseAddr("2001:db8:ffff::1")
+	senders    = []netip.Addr{
 		netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("203.0.113.7"), netip.MustParseAddr("203.0.113.8"), netip.MustParseAddr("203.0.113.9"), strangers,
+		netip.MustParseAddr("2001:db8:7::7"), netip.MustParseAddr("2001:db8:7:1::9"), strangers6,
 	}
 	targets = everyTarget()
 )
 
 func everyTarget() (out []target) {
+	add := func(ip netip.Addr) {
+		for _, p := range ports {
+			out = append(out, target{ip, p.Number, false}, target{ip, p.Number, true})
+		}
+	}
 	for _, subnet := range []string{"10.0.1.", "10.0.2."} {
 		for n := 4; n <= 6; n++ {
 			ip := netip.MustParseAddr(fmt.Sprint(subnet, n))
-			out = append(out, target{ip, 22, false}, target{ip, 3389, false}, target{ip, 3389, true}, target{ip, 22, true})
+			add(ip)
+			add(sixOf(ip))
 		}
 	}
+	add(netip.MustParseAddr(places[web2].second))
 	return out
 }
 
@@ -55,10 +64,13 @@ func filters(rules []nsg.Rule) (out []filter) {
 	return out
 }
 
+var everything = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+
 func ranges(list []string) (out []netip.Prefix) {
 	for _, s := range list {
 		if s == "*" {
-			s = "0.0.0.0/0"
+			out = append(out, everything...)
+			continue
 		}
 		if a, err := netip.ParseAddr(s); err == nil {
 			out = append(out, netip.PrefixFrom(a, a.BitLen()))
@@ -69,12 +81,16 @@ func ranges(list []string) (out []netip.Prefix) {
 	return out
 }
 
-func (f filter) matches(from netip.Addr, t target) bool {
-	in := func(list []netip.Prefix, a netip.Addr) bool {
-		return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(a) })
-	}
-	return (f.any || f.udp == t.udp) && in(f.dests, t.dest) && in(f.sources, from) &&
+func (f filter) matches(from netip.Addr, t target) bool { return f.reaches(t) && in(f.sources, from) }
+
+// reaches says whether any packet to the target is matched.
+func (f filter) reaches(t target) bool {
+	return (f.any || f.udp == t.udp) && in(f.dests, t.dest) &&
 		slices.ContainsFunc(f.ports, func(s string) bool { return s == "*" || s == strconv.Itoa(int(t.port)) })
+}
+
+func in(list []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // passes says whether the packet is let through, and whether it would be without
@@ -103,7 +119,13 @@ func openOf(rules []nsg.Rule) (out []door) {
 	}
 	list := filters(rules)
 	for _, t := range targets {
+		if !slices.ContainsFunc(list, func(f filter) bool { return f.ours && f.allow && f.reaches(t) }) {
+			continue
+		}
 		for _, from := range senders {
+			if from.Is4() != t.dest.Is4() {
+				continue
+			}
 			if with, without := passes(list, from, t); with && !without {
 				out = append(out, door{from, t})
 			}
@@ -121,7 +143,7 @@ func shutOf(rules []nsg.Rule) map[target]bool {
 		}
 		f := filters([]nsg.Rule{r})[0]
 		for _, t := range targets {
-			if f.matches(strangers, t) {
+			if f.reaches(t) && (in(f.sources, strangers) && t.dest.Is4() || in(f.sources, strangers6) && t.dest.Is6()) {
 				out[t] = true
 			}
 		}

@@ -50,8 +50,12 @@ func (w *world) somebody() {
 
 func (w *world) portRequests() (out []access.PortRequest) {
 	for range 1 + w.rng.IntN(2) {
+		from := sources
+		if w.chance(w.knobs.six) {
+			from = sources6
+		}
 		out = append(out, access.PortRequest{
-			VM: pick(w.schedule, machines[:w.knobs.narrow]), Port: pick(w.schedule, ports).Number, Source: pick(w.schedule, sources),
+			VM: pick(w.schedule, machines[:w.knobs.narrow]), Port: pick(w.schedule, ports).Number, Source: pick(w.schedule, from),
 			Duration: pick(w.schedule, []time.Duration{5 * time.Minute, 7 * time.Minute, 12 * time.Minute, 30 * time.Minute}),
 		})
 	}
@@ -110,7 +114,7 @@ func (w *world) follow(a asked) {
 
 func (w *world) inspired(a asked) {
 	do := pick(w.schedule, []func(){
-		func() { w.ticketsMove(a) }, func() { w.ticketsMove(a) }, func() { w.machineRetagged(a.vm) },
+		func() { w.ticketsMove(a) }, func() { w.ticketsMove(a) }, func() { w.machineRetagged(a.vm) }, func() { w.machineRetagged(a.vm) },
 		func() { w.giveBack(a) }, func() { w.giveBack(a) }, func() { w.extend(a) }, w.changePolicy, w.machineChanges, w.lockDown,
 		func() { w.customerTampers(w.opened()) },
 	})
@@ -278,6 +282,9 @@ func (w *world) plan(length time.Duration) {
 	times(k.shadow, func() { w.customerShadows(pick(w.schedule, groups)) })
 	times(k.machines, w.machineChanges)
 	times(k.machines, func() { w.machineRetagged(pick(w.schedule, machines[:w.knobs.narrow])) })
+	w.everybodysTicket()
 	times(k.tickets, w.ticketing)
+	times(k.lossy, func() { w.lossy(pick(w.schedule, groups)) })
+	times(k.renewals, func() { w.renew(pick(w.schedule, groups)) })
 	times(k.locks, func() { w.lock(pick(w.schedule, groups)) })
 }

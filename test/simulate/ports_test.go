@@ -3,6 +3,8 @@ package simulate
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +26,7 @@ type store struct {
 	changed func()
 	// past is told of every change of policies and tickets, once it has come.
 	past   *past
+	topic  *topic
 	turned func()
 }
 
@@ -76,10 +79,31 @@ func (p store) Begin(ctx context.Context, rec access.Record) (access.Record, boo
 	return v.a, v.b, err
 }
 
+// note writes the notices of events, which come before them, and gives what asks
+// for their sending once they are there.
+func (p store) note(ctx context.Context, events []access.Event) (there func(), err error) {
+	subjects := map[string]bool{}
+	for _, e := range events {
+		subjects[e.Subject] = true
+	}
+	list := slices.Sorted(maps.Keys(subjects))
+	err = do(p.s, ctx, theStore, "Note", strings.Join(list, ","), func() error { return p.in.Note(events) })
+	return func() {
+		for _, s := range list {
+			p.topic.written(s)
+		}
+	}, err
+}
+
 func (p store) Keep(ctx context.Context, rec access.Record, events []access.Event) (access.Record, error) {
+	there, err := p.note(ctx, events)
+	if err != nil {
+		return access.Record{}, err
+	}
 	return ask(p.s, ctx, theStore, "Keep", string(rec.ID), func() (access.Record, error) {
 		stored, err := p.in.Keep(ctx, rec, events)
 		p.kept(stored)
+		there()
 		return stored, err
 	})
 }
@@ -128,7 +152,14 @@ func (p store) DueStarts(ctx context.Context, now time.Time) ([]access.RequestID
 }
 
 func (p store) DecideStart(ctx context.Context, st access.Start, events []access.Event) (access.Start, error) {
-	return ask(p.s, ctx, theStore, "DecideStart", string(st.Request), func() (access.Start, error) { return p.in.DecideStart(ctx, st, events) })
+	there, err := p.note(ctx, events)
+	if err != nil {
+		return access.Start{}, err
+	}
+	return ask(p.s, ctx, theStore, "DecideStart", string(st.Request), func() (access.Start, error) {
+		defer there()
+		return p.in.DecideStart(ctx, st, events)
+	})
 }
 
 func (p store) Unschedule(ctx context.Context, id access.RequestID) error {
@@ -154,6 +185,7 @@ func (p store) Lockdown(ctx context.Context) (access.Lockdown, error) {
 func (p store) SetLockdown(ctx context.Context, l access.Lockdown, events []access.Event) error {
 	return do(p.s, ctx, theStore, "SetLockdown", fmt.Sprint(l.Active, l.Told), func() error {
 		p.changed()
+		defer p.topic.written(broker.SubjectLockdown)
 		return p.in.SetLockdown(ctx, l, events)
 	})
 }
@@ -163,9 +195,19 @@ func (p store) EventsOf(ctx context.Context, subject string) ([]access.Event, er
 }
 
 func (p store) Append(ctx context.Context, list []access.Event) error {
+	if len(list) == 0 {
+		return nil
+	}
+	there, err := p.note(ctx, list)
+	if err != nil {
+		return err
+	}
 	var kinds []string
 	for _, e := range list {
 		kinds = append(kinds, string(e.Kind)+" of "+short(e.Subject))
 	}
-	return do(p.s, ctx, theStore, "Append", strings.Join(kinds, ","), func() error { return p.in.Append(ctx, list) })
+	return do(p.s, ctx, theStore, "Append", strings.Join(kinds, ","), func() error {
+		defer there()
+		return p.in.Append(ctx, list)
+	})
 }

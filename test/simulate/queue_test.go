@@ -24,11 +24,11 @@ type queue struct {
 }
 
 type message struct {
-	kind     string // prompt, start, request or ticket
+	kind     string // prompt, start, request, ticket or events
 	nsg      access.ResourceID
 	start    access.RequestID
 	request  *access.Request
-	event    string    // of a ticket
+	event    string    // of a ticket, or the subject of events
 	tries    int       // deliveries, of a request attempts
 	emptied  int       // how often the queue had been emptied when it was sent
 	enqueued time.Time // when it became active, by the broker's clock
@@ -140,6 +140,12 @@ func (q *queue) deliver(m *message) {
 		q.w.start("work of "+m.event, "", func(ctx context.Context, c *core) error { return c.tickets.Work(ctx, m.event) }, func(a *actor, err error) {
 			if a.dead {
 				q.again(m) // what fails is left to Sweep
+			}
+		})
+	case "events":
+		q.w.start("publishing of "+short(m.event), "", func(ctx context.Context, c *core) error { return c.publisher.Publish(ctx, m.event) }, func(a *actor, err error) {
+			if a.dead {
+				q.again(m)
 			}
 		})
 	case "request":

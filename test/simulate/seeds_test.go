@@ -3,4 +3,4 @@
 package simulate
 
 // usualSeeds takes about 40 seconds of two processors.
-const usualSeeds = 1500
+const usualSeeds = 1200

@@ -72,6 +72,12 @@ func (w *world) live() {
 		w.run(time.Now().Add(5 * time.Minute))
 	}
 	w.run(time.Now().Add(17 * time.Minute))
+	for range 3 {
+		if w.broken != nil || w.topic.unsent() == "" {
+			break
+		}
+		w.run(time.Now().Add(2 * time.Minute))
+	}
 	w.reckon()
 }
 
@@ -82,11 +88,13 @@ func (w *world) quiet() {
 	}
 	w.say("the adversary goes away")
 	w.calm = true
-	w.knobs = knobs{writeTakes: 5 * time.Second, skew: w.knobs.skew, narrow: len(machines)}
+	w.knobs = knobs{writeTakes: 5 * time.Second, skew: w.knobs.skew, narrow: len(machines), six: w.knobs.six}
 	clear(w.down)
 	for _, id := range groups {
 		l := w.cloud.life[id]
 		*l = life{under: l.under}
+		w.restore(id)
+		w.lossless(id)
 		w.unshadow(id)
 	}
 	w.disturbAll(0)
@@ -110,7 +118,11 @@ func (w *world) probe() (ids []access.RequestID) {
 	for i, vm := range machines {
 		w.unique++
 		by := caller(fmt.Sprint("probe-", i), access.RoleRequest)
-		w.askByAPI(by, []access.PortRequest{{VM: vm, Port: 22, Source: prefix("203.0.113.9/32"), Duration: 6 * time.Minute}}, time.Time{})
+		from := prefix("203.0.113.9/32")
+		if w.knobs.six > 0 && i == 0 {
+			from = sources6[2]
+		}
+		w.askByAPI(by, []access.PortRequest{{VM: vm, Port: pick(w.schedule, ports).Number, Source: from, Duration: 6 * time.Minute}}, time.Time{})
 		ids = append(ids, w.asked[len(w.asked)-1].id)
 	}
 	return ids
@@ -126,6 +138,26 @@ func (w *world) answeredProbes(ids []access.RequestID) {
 			w.breach("the request for %s after the adversary has gone: %v", machines[i].Name(), err)
 		case s.Status(0).Status != access.Initiated:
 			w.breach("the request for %s after the adversary has gone is not opened: %+v", machines[i].Name(), s.Status(0))
+		default:
+			w.passes(s.Record.Grants[0])
+		}
+	}
+}
+
+// passes holds that packets reach every address of the machine that the grant is
+// for, through every NSG before it.
+func (w *world) passes(g access.Grant) {
+	for _, nic := range w.azure.Machines[g.VM].NICs {
+		for _, a := range nic.Addresses {
+			for _, on := range []access.ResourceID{a.SubnetNSG, nic.NSG} {
+				to := target{a.IP, g.Port, g.Protocol == access.UDP}
+				if on == "" || a.IP.Is4() != g.Source.Addr().Is4() {
+					continue
+				}
+				if with, _ := passes(filters(w.azure.Look(on).Rules), g.Source.Addr(), to); !with {
+					w.breach("%s is open, and %s does not let %s pass to %s:%d", g.VM.Name(), on.Name(), g.Source, a.IP, g.Port)
+				}
+			}
 		}
 	}
 }
@@ -194,6 +226,9 @@ func (w *world) reckon() {
 		}
 	}
 	w.heard()
+	if left := w.topic.unsent(); left != "" {
+		w.breach("in the end, %s", left)
+	}
 	for id := range w.accepted {
 		if w.lost[id] {
 			continue

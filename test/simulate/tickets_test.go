@@ -21,6 +21,7 @@ const dave = "dave@contoso.com"
 // ticket is one as its system has it.
 type ticket struct {
 	id    access.TicketID
+	of    string // whose it is, when all is well
 	facts access.TicketFacts
 	ended bool
 	// timeless are those whose events do not say when they happened.
@@ -37,7 +38,7 @@ func (w *world) demand(p *policy.AccessPolicy) {
 			p.Ticket.States = append(p.Ticket.States, "Scheduled")
 		}
 	}
-	if w.chance(w.knobs.demand / 2) {
+	if w.chance(w.knobs.demand) {
 		p.Condition = doorOpen
 	}
 }
@@ -49,6 +50,9 @@ func (w *world) ticketOf(name string) string {
 		if t.facts.Assignee == name {
 			mine = append(mine, t)
 		}
+	}
+	if well := slices.DeleteFunc(slices.Clone(mine), func(t *ticket) bool { return t.ended || t.facts.State != "Approved" }); len(well) > 0 && w.chance(0.8) {
+		mine = well
 	}
 	if len(mine) == 0 || w.chance(0.1) {
 		return ""
@@ -63,39 +67,65 @@ func (w *world) ticketing() {
 		w.changeTicket(w.tickets[len(w.tickets)-1-w.rng.IntN(min(len(w.tickets), 5))])
 		return
 	}
-	t := &ticket{id: access.TicketID{Source: itsm, Key: fmt.Sprint("CHG", len(w.tickets)+1)}, timeless: w.chance(0.2)}
-	t.facts = access.TicketFacts{State: pick(w.schedule, []string{"New", "Approved", "Approved", "Approved", "Scheduled"}), Assignee: w.somebodysName(), WindowStart: w.began.UTC(), WindowEnd: w.window()}
-	w.tickets = append(w.tickets, t)
+	t := w.newTicket(w.somebodysName())
 	w.happens(t, w.chance(0.6))
 	for w.chance(w.knobs.follow) {
 		w.in(w.between(0, pick(w.schedule, []time.Duration{time.Second, 30 * time.Second, 5 * time.Minute})), func() { w.changeTicket(t) })
 	}
 }
 
-func (w *world) somebodysName() string {
-	return pick(w.schedule, []string{people[0].Name, people[1].Name, people[2].Name, dave})
+// everybodysTicket gives everybody who asks for access a ticket to ask with.
+func (w *world) everybodysTicket() {
+	if w.knobs.tickets == 0 {
+		return
+	}
+	for _, name := range names {
+		w.in(w.between(0, 2*time.Minute), func() { w.happens(w.newTicket(name), false) })
+	}
 }
 
+func (w *world) newTicket(of string) *ticket {
+	t := &ticket{id: access.TicketID{Source: itsm, Key: fmt.Sprint("CHG", len(w.tickets)+1)}, of: of, timeless: w.chance(0.2)}
+	t.facts = access.TicketFacts{State: pick(w.schedule, []string{"New", "Approved", "Approved", "Approved", "Scheduled"}), Assignee: of, WindowStart: w.began.UTC(), WindowEnd: w.window()}
+	w.tickets = append(w.tickets, t)
+	return t
+}
+
+var names = []string{people[0].Name, people[1].Name, people[2].Name, dave}
+
+func (w *world) somebodysName() string { return pick(w.schedule, names) }
+
 func (w *world) window() time.Time {
-	return time.Now().Add(w.between(5*time.Minute, 90*time.Minute)).UTC().Truncate(time.Second)
+	return time.Now().Add(w.between(20*time.Minute, 3*time.Hour)).UTC().Truncate(time.Second)
 }
 
 func (w *world) changeTicket(t *ticket) {
 	ask := false
 	switch roll := w.rng.IntN(100); {
-	case roll < 45:
+	case roll < 40:
 		t.ended, t.facts.State = true, "Closed"
 	case roll < 60:
-		t.ended, t.facts.State = false, "Approved"
+		w.approve(t)
 		ask = w.chance(0.5)
 	case roll < 70:
 		t.facts.State = pick(w.schedule, []string{"New", "Scheduled"})
 	case roll < 80:
 		t.facts.Assignee = w.somebodysName()
-	case roll < 90:
-		t.facts.WindowEnd = w.window()
+	case roll < 95:
+		t.facts.WindowEnd = time.Now().Add(w.between(0, 20*time.Minute)).UTC().Truncate(time.Second)
 	}
 	w.happens(t, ask)
+	if w.chance(0.6) {
+		w.in(w.between(time.Second, 10*time.Minute), func() {
+			w.approve(t)
+			w.happens(t, false)
+		})
+	}
+}
+
+// approve has all be well with a ticket again.
+func (w *world) approve(t *ticket) {
+	t.ended, t.facts.State, t.facts.Assignee, t.facts.WindowEnd = false, "Approved", t.of, w.window()
 }
 
 // ticketsMove has the ticket that a request was made with change.

@@ -175,8 +175,12 @@ func (j *judge) unvouched(f access.File, l access.Leg) bool {
 		return false
 	}
 	tickets := p.tickets[len(p.tickets)-1]
-	return !slices.ContainsFunc(p.policies[saved.policies:], func(policies []policy.AccessPolicy) bool {
+	out := !slices.ContainsFunc(p.policies[saved.policies:], func(policies []policy.AccessPolicy) bool {
 		near, ok := nearest(l.VM, policies)
 		return !ok || vouches(f, l, near, tickets)
 	})
+	if out {
+		j.w.met["legs unvouched by change"]++
+	}
+	return out
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -33,7 +34,8 @@ var (
 	db1, db2    = machineID("db-1"), machineID("db-2")
 	machines    = []access.ResourceID{web1, web2, db1, db2}
 	sources     = []netip.Prefix{prefix("203.0.113.7/32"), prefix("203.0.113.8/32"), prefix("203.0.113.0/29"), prefix("203.0.113.9/32")}
-	ports       = []access.PortNumber{{Number: 22, Protocol: access.TCP}, {Number: 3389, Protocol: access.AnyProtocol}}
+	sources6    = []netip.Prefix{prefix("2001:db8:7::7/128"), prefix("2001:db8:7::/64"), prefix("2001:db8:7:1::9/128")}
+	ports       = []access.PortNumber{{Number: 22, Protocol: access.TCP}, {Number: 3389, Protocol: access.AnyProtocol}, {Number: 161, Protocol: access.UDP}}
 )
 
 func group(name string) access.ResourceID {
@@ -52,13 +54,16 @@ type place struct {
 	onSubnet  access.ResourceID
 	onNIC     access.ResourceID
 	addresses []string // that the subnet gives out
+	// second is the address of a second NIC, in the subnet db behind its NSG; "" for
+	// none.
+	second string
 }
 
 var places = map[access.ResourceID]place{
-	web1: {"web", onWeb, onA, []string{"10.0.1.4", "10.0.1.5", "10.0.1.6"}},
-	web2: {"web", onWeb, onB, []string{"10.0.1.4", "10.0.1.5", "10.0.1.6"}},
-	db1:  {"db", onDB, "", []string{"10.0.2.4", "10.0.2.5", "10.0.2.6"}},
-	db2:  {"db", onDB, onB, []string{"10.0.2.4", "10.0.2.5", "10.0.2.6"}},
+	web1: {"web", onWeb, onA, []string{"10.0.1.4", "10.0.1.5", "10.0.1.6"}, ""},
+	web2: {"web", onWeb, onB, []string{"10.0.1.4", "10.0.1.5", "10.0.1.6"}, "10.0.2.9"},
+	db1:  {"db", onDB, "", []string{"10.0.2.4", "10.0.2.5", "10.0.2.6"}, ""},
+	db2:  {"db", onDB, onB, []string{"10.0.2.4", "10.0.2.5", "10.0.2.6"}, ""},
 }
 
 // core is the use cases as one instance has them.
@@ -172,24 +177,28 @@ type world struct {
 	unique     int
 	asked      []asked
 	tickets    []*ticket
+	topic      *topic
+	gone       map[access.ResourceID]bool // NSGs that were deleted
 	// met counts what the use cases had to do with.
 	met map[string]int
 }
 
 func newWorld(seed uint64, draw func(*schedule) knobs, tell bool) (*world, error) {
 	f := &brokertest.Faults{}
-	w := &world{schedule: newSchedule(seed), began: time.Now(), store: brokertest.NewStore(f), azure: brokertest.NewAzure(f), down: map[port]time.Time{}, singletons: map[string]bool{}, met: map[string]int{}}
+	w := &world{schedule: newSchedule(seed), began: time.Now(), store: brokertest.NewStore(f), azure: brokertest.NewAzure(f), down: map[port]time.Time{}, singletons: map[string]bool{}, gone: map[access.ResourceID]bool{}, met: map[string]int{}}
 	if tell {
 		w.story = &strings.Builder{}
 	}
 	w.knobs = draw(w.schedule)
 	w.judge = newJudge(w)
+	w.topic = &topic{w: w, sent: map[string][]string{}, came: map[string]bool{}}
+	w.store.NotedApart = true
 	w.queue = &queue{s: w.schedule, w: w, busy: map[access.ResourceID]bool{}, waiting: map[access.ResourceID][]*message{}}
 	w.cloud = cloud{s: w.schedule, in: w.azure, w: w, life: map[access.ResourceID]*life{}}
 	w.furnish()
 	var tokens atomic.Int64
 	token := func() string { return fmt.Sprint("token-", tokens.Add(1)) }
-	s := store{s: w.schedule, in: w.store, read: w.judge.read, kept: w.judge.kept, changed: func() { w.judge.stale = true }, past: &w.judge.past, turned: w.turned}
+	s := store{s: w.schedule, in: w.store, read: w.judge.read, kept: w.judge.kept, changed: func() { w.judge.stale = true }, past: &w.judge.past, topic: w.topic, turned: w.turned}
 	for i := range 3 {
 		skew := time.Duration(0)
 		if w.knobs.skew > 0 {
@@ -212,12 +221,7 @@ func newWorld(seed uint64, draw func(*schedule) knobs, tell bool) (*world, error
 func (w *world) furnish() {
 	for _, id := range groups {
 		w.cloud.life[id] = &life{}
-		w.azure.Edit(id, func(g *nsg.Group) {
-			g.Rules = []nsg.Rule{
-				{Name: "web", Priority: 1000, Direction: nsg.Inbound, Access: nsg.Allow, Protocol: "Tcp", Sources: []string{"*"}, SourcePorts: []string{"*"}, Destinations: []string{"*"}, DestinationPorts: []string{"443"}},
-				{Name: "shut", Priority: 4000, Direction: nsg.Inbound, Access: nsg.Deny, Protocol: "*", Sources: []string{"*"}, SourcePorts: []string{"*"}, Destinations: []string{"*"}, DestinationPorts: []string{"22", "3389"}},
-			}
-		})
+		w.azure.Edit(id, func(g *nsg.Group) { g.Rules = customers() })
 		w.judge.watch(id)
 	}
 	for i, vm := range machines {
@@ -233,13 +237,25 @@ func (w *world) furnish() {
 	w.store.Policies = []policy.AccessPolicy{p}
 }
 
+// customers are the rules that a customer has in every NSG.
+func customers() []nsg.Rule {
+	return []nsg.Rule{
+		{Name: "web", Priority: 1000, Direction: nsg.Inbound, Access: nsg.Allow, Protocol: "Tcp", Sources: []string{"*"}, SourcePorts: []string{"*"}, Destinations: []string{"*"}, DestinationPorts: []string{"443"}},
+		{Name: "shut", Priority: 4000, Direction: nsg.Inbound, Access: nsg.Deny, Protocol: "*", Sources: []string{"*"}, SourcePorts: []string{"*"}, Destinations: []string{"*"}, DestinationPorts: []string{"22", "161", "3389"}},
+	}
+}
+
 // turned tells the judge how the policies and machines stand now.
 func (w *world) turned() { w.judge.past.turn(w.store.Policies, w.azure.Machines) }
 
 func policyOf(at access.ResourceID, from netip.Prefix, baseline *bool) policy.AccessPolicy {
 	p := policy.AccessPolicy{Scope: at, Requestors: []string{"*"}, AssertedRequestorsFrom: []access.Channel{access.ChannelQueue, access.ChannelTicket + ":" + itsm}, Baseline: baseline}
+	six := prefix("2001:db8:7::/48")
+	if from.Bits() > 24 {
+		six = prefix("2001:db8:7::/64")
+	}
 	for _, n := range ports {
-		p.Ports = append(p.Ports, policy.Port{Number: n.Number, Protocol: n.Protocol, Sources: []netip.Prefix{from}, MaxDuration: maxGrant})
+		p.Ports = append(p.Ports, policy.Port{Number: n.Number, Protocol: n.Protocol, Sources: []netip.Prefix{from, six}, MaxDuration: maxGrant})
 	}
 	return p
 }
@@ -248,14 +264,56 @@ func policyOf(at access.ResourceID, from netip.Prefix, baseline *bool) policy.Ac
 func (w *world) placeMachine(vm access.ResourceID, address string) {
 	w.unique++
 	w.judge.stale = true
-	p, door := places[vm], "open"
-	if w.chance(w.knobs.demand / 4) {
-		door = "shut"
-	}
-	w.azure.Machines[vm] = broker.Machine{ID: vm, Name: vm.Name(), UniqueID: fmt.Sprint("unique-", w.unique), Tags: map[string]string{"door": door}, NICs: []broker.NIC{{
+	p := places[vm]
+	m := broker.Machine{ID: vm, Name: vm.Name(), UniqueID: fmt.Sprint("unique-", w.unique), Tags: map[string]string{"door": "open"}, NICs: []broker.NIC{{
 		ID: access.ResourceID(strings.Replace(string(vm), "microsoft.compute/virtualmachines", "microsoft.network/networkinterfaces", 1)) + "-nic", NSG: p.onNIC,
 		Addresses: []broker.Address{{IP: netip.MustParseAddr(address), Subnet: scope + "/providers/microsoft.network/virtualnetworks/v/subnets/" + access.ResourceID(p.subnet), SubnetNSG: p.onSubnet}},
 	}}}
+	if w.knobs.six > 0 {
+		first := &m.NICs[0].Addresses
+		*first = append(*first, (*first)[0])
+		(*first)[1].IP = sixOf((*first)[0].IP)
+	}
+	if p.second != "" {
+		m.NICs = append(m.NICs, broker.NIC{ID: m.NICs[0].ID + "-2", Addresses: []broker.Address{{
+			IP: netip.MustParseAddr(p.second), Subnet: scope + "/providers/microsoft.network/virtualnetworks/v/subnets/db", SubnetNSG: onDB,
+		}}})
+	}
+	w.azure.Machines[vm] = m
+	w.attach()
+}
+
+// sixOf is the address of the other family that goes with one.
+func sixOf(four netip.Addr) netip.Addr {
+	b := four.As4()
+	return netip.MustParseAddr(fmt.Sprintf("fd00::%d:%d", b[2], b[3]))
+}
+
+// attach has the machines stand behind those of their NSGs that there are.
+func (w *world) attach() {
+	there := func(id access.ResourceID) access.ResourceID {
+		if id == "" || w.gone[id] {
+			return ""
+		}
+		return id
+	}
+	for vm, m := range w.azure.Machines {
+		m.NICs = slices.Clone(m.NICs)
+		for i := range m.NICs {
+			nic := &m.NICs[i]
+			subnet := places[vm].onSubnet
+			if i == 0 {
+				nic.NSG = there(places[vm].onNIC)
+			} else {
+				subnet = onDB
+			}
+			nic.Addresses = slices.Clone(nic.Addresses)
+			for j := range nic.Addresses {
+				nic.Addresses[j].SubnetNSG = there(subnet)
+			}
+		}
+		w.azure.Machines[vm] = m
+	}
 }
 
 // start runs a use case on some instance.

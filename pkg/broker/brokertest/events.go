@@ -33,9 +33,14 @@ func newChains() chains {
 
 // note writes the notices of the events' subjects, as a call of its own.
 func (s *Store) note(events []access.Event) error {
-	if len(events) == 0 {
+	if len(events) == 0 || s.NotedApart {
 		return nil
 	}
+	return s.Note(events)
+}
+
+// Note writes the notices of the events' subjects; see NotedApart.
+func (s *Store) Note(events []access.Event) error {
 	return s.do(func() error {
 		for _, e := range events {
 			s.chains.notices[e.Subject] = broker.Notice{Subject: e.Subject, At: s.Clock(), ETag: s.etag()}

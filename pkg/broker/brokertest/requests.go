@@ -185,7 +185,7 @@ func (s *Store) Lockdown(context.Context) (l access.Lockdown, err error) {
 // SetLockdown implements broker.Lockdowns.
 func (s *Store) SetLockdown(_ context.Context, l access.Lockdown, events []access.Event) error {
 	// As in the tables: shutting every door waits for no notice.
-	if err := s.note([]access.Event{{Subject: broker.SubjectLockdown}}); err != nil && (!l.Active || l.Told) {
+	if err := s.Note([]access.Event{{Subject: broker.SubjectLockdown}}); err != nil && (!l.Active || l.Told) {
 		return err
 	}
 	return s.do(func() error {

@@ -92,6 +92,9 @@ type Store struct {
 	chains   chains
 	// Clock is the store's own; the system's unless it is set.
 	Clock func() time.Time
+	// NotedApart leaves the notices of events to calls of Note, so that something may
+	// come between; only a lockdown's is written with it.
+	NotedApart bool
 	// Down makes every call fail.
 	Down bool
 }

@@ -1,0 +1,88 @@
+package simulate
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/audit"
+	"github.com/portcullis-access/portcullis/pkg/broker"
+)
+
+// topic is the topic of events, and what asks for their sending. A subscriber is
+// promised each event at least once, and those of a subject by their numbers.
+type topic struct {
+	w *world
+	// sent are the events that came under each number of a subject.
+	sent map[string][]string
+	// came are those that came at all, by subject and id.
+	came map[string]bool
+}
+
+// written has the events of a subject asked for, as often as the knobs say.
+func (t *topic) written(subject string) {
+	if t.w.chance(t.w.knobs.prompted) {
+		t.w.queue.send(&message{kind: "events", event: subject}, time.Time{})
+	}
+}
+
+// SendEvents sends to the topic. An error may leave the first of them sent.
+func (q *queue) SendEvents(ctx context.Context, list []broker.SealedEvent) error {
+	return do(q.s, ctx, theQueue, "SendEvents", fmt.Sprint(list[0].Event.Subject, " ", list[0].Seq), func() error {
+		n := len(list)
+		if n > 1 && q.s.chance(5*q.w.knobs.refuse) {
+			n = q.s.rng.IntN(n)
+		}
+		for _, e := range list[:n] {
+			q.w.topic.take(e)
+		}
+		if n < len(list) {
+			q.w.met["events sent in part"]++
+			return access.Errorf(access.Unavailable, "partly_sent", "the topic took %d of %d", n, len(list))
+		}
+		return nil
+	})
+}
+
+// take is a subscriber's view of an event.
+func (t *topic) take(e broker.SealedEvent) {
+	subject, id := e.Event.Subject, e.Event.ID()
+	t.w.met["events published"]++
+	switch sent := t.sent[subject]; {
+	case e.Seq > len(sent)+1:
+		t.w.breach("event %d of %s was sent before event %d was", e.Seq, subject, len(sent)+1)
+	case e.Seq == len(sent)+1:
+		t.sent[subject] = append(sent, id)
+	case sent[e.Seq-1] != id:
+		t.w.breach("event %d of %s was sent as %s and as %s", e.Seq, subject, sent[e.Seq-1], id)
+	default:
+		t.w.met["events published again"]++
+	}
+	t.came[subject+" "+id] = true
+}
+
+// failedOver forgets the numbers that the record has forgotten.
+func (t *topic) failedOver() {
+	for subject, sent := range t.sent {
+		_, seals, _ := t.w.store.Chain(context.Background(), subject)
+		t.sent[subject] = sent[:min(len(sent), len(seals))]
+	}
+}
+
+// unsent says what was not published of what is on record; "" for nothing.
+func (t *topic) unsent() string {
+	ctx := context.Background()
+	for _, subject := range t.w.store.Subjects() {
+		events, seals, _ := t.w.store.Chain(ctx, subject)
+		for _, e := range events {
+			if !t.came[subject+" "+e.ID()] {
+				return fmt.Sprintf("event %s of %s was never published", e.ID(), subject)
+			}
+		}
+		if found := audit.Verify(subject, events, seals, time.Now().Add(time.Hour)); len(found) > 0 {
+			return fmt.Sprintf("the chain of %s is not whole: %s", subject, found[0].Message)
+		}
+	}
+	return ""
+}
