@@ -23,6 +23,8 @@ type knobs struct {
 	lose, repeat, late, sessionLost float64
 	// Of clocks.
 	skew time.Duration
+	// retention is how long requests are kept after they were over; 0 for ever.
+	retention time.Duration
 	// Of the world, per hour.
 	outages, failOvers, customer, tamper, shadow, machines, locks float64
 	// Of tickets: how many events there are per hour, and how often a policy has
@@ -59,6 +61,9 @@ func drawKnobs(s *schedule) knobs {
 	k.narrow = pick(s, []int{1, 2, len(machines), len(machines)})
 	if s.chance(0.5) {
 		k.skew = s.between(0, 8*time.Second)
+	}
+	if s.chance(0.5) {
+		k.retention = s.between(20*time.Minute, 40*time.Minute)
 	}
 	if s.chance(0.1) {
 		k = knobs{writeTakes: time.Second, narrow: len(machines)}

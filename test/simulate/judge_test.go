@@ -27,6 +27,7 @@ type judge struct {
 	stale    bool      // something that all NSGs stand under has changed
 	forgotAt time.Time // the last fail-over
 	past     past
+	gone     map[access.RequestID]bool // requests that were retired
 	// worst is the longest that a door stood open without cover, as it is counted.
 	worst time.Duration
 }
@@ -79,7 +80,7 @@ const (
 )
 
 func newJudge(w *world) *judge {
-	return &judge{w: w, on: map[access.ResourceID]*watched{}, last: time.Now(), accepted: map[access.RequestID]bool{}, lost: map[access.RequestID]bool{}, ended: map[string]bool{}, past: past{endings: map[access.TicketID][]time.Time{}, saved: map[access.TicketID]moment{}, told: map[string]bool{}}}
+	return &judge{w: w, on: map[access.ResourceID]*watched{}, last: time.Now(), accepted: map[access.RequestID]bool{}, lost: map[access.RequestID]bool{}, ended: map[string]bool{}, gone: map[access.RequestID]bool{}, past: past{endings: map[access.TicketID][]time.Time{}, saved: map[access.TicketID]moment{}, told: map[string]bool{}}}
 }
 
 func (j *judge) breach(format string, args ...any) {

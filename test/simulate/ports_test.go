@@ -25,9 +25,11 @@ type store struct {
 	// changed tells it that legs or the lockdown change.
 	changed func()
 	// past is told of every change of policies and tickets, once it has come.
-	past   *past
-	topic  *topic
-	turned func()
+	past  *past
+	topic *topic
+	// retired is told before each part of a request that goes.
+	retired func(id access.RequestID, begins bool)
+	turned  func()
 }
 
 type nothing = struct{}

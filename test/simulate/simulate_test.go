@@ -56,6 +56,9 @@ func play(t *testing.T, seed uint64, tell bool) (out outcomeOf) {
 func (w *world) live() {
 	w.in(w.between(0, time.Minute), w.sweep)
 	w.in(w.between(0, 15*time.Minute), w.scan)
+	if w.knobs.retention > 0 {
+		w.in(w.between(20*time.Minute, 30*time.Minute), w.retire)
+	}
 	w.plan(chaos)
 	w.run(w.began.Add(chaos))
 	w.quiet()
@@ -88,7 +91,7 @@ func (w *world) quiet() {
 	}
 	w.say("the adversary goes away")
 	w.calm = true
-	w.knobs = knobs{writeTakes: 5 * time.Second, skew: w.knobs.skew, narrow: len(machines), six: w.knobs.six}
+	w.knobs = knobs{writeTakes: 5 * time.Second, skew: w.knobs.skew, narrow: len(machines), six: w.knobs.six, retention: w.knobs.retention}
 	clear(w.down)
 	for _, id := range groups {
 		l := w.cloud.life[id]
@@ -230,7 +233,7 @@ func (w *world) reckon() {
 		w.breach("in the end, %s", left)
 	}
 	for id := range w.accepted {
-		if w.lost[id] {
+		if w.lost[id] || w.judge.gone[id] {
 			continue
 		}
 		s, err := w.view(id)

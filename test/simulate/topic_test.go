@@ -68,6 +68,13 @@ func (t *topic) failedOver() {
 		_, seals, _ := t.w.store.Chain(context.Background(), subject)
 		t.sent[subject] = sent[:min(len(sent), len(seals))]
 	}
+	for id := range t.w.judge.gone { // what was retired may be back
+		out, _ := t.w.store.Outgoing(context.Background(), string(id))
+		t.sent[string(id)] = nil
+		for _, s := range out.Seals[:out.Sent] {
+			t.sent[string(id)] = append(t.sent[string(id)], s.Event)
+		}
+	}
 }
 
 // unsent says what was not published of what is on record; "" for nothing.

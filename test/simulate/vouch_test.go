@@ -106,7 +106,7 @@ func allowed(f access.File, l access.Leg, policies []policy.AccessPolicy, machin
 	p, ok := nearest(l.VM, policies)
 	return ok && vouches(f, l, p, tickets) && (p.Condition == "" || meets(machines[l.VM])) &&
 		slices.ContainsFunc(p.Ports, func(port policy.Port) bool {
-			return port.Number == l.Port && slices.ContainsFunc(port.Sources, func(from netip.Prefix) bool { return from.Contains(l.Source.Addr()) && from.Bits() <= l.Source.Bits() })
+			return port.Number == l.Port && (port.Protocol == l.Protocol || port.Protocol == access.AnyProtocol) && slices.ContainsFunc(port.Sources, func(from netip.Prefix) bool { return from.Contains(l.Source.Addr()) && from.Bits() <= l.Source.Bits() })
 		})
 }
 

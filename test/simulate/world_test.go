@@ -80,12 +80,13 @@ type core struct {
 	dead       *broker.DeadLetters
 	tickets    *broker.TicketDesk
 	publisher  *broker.Publisher
+	retirer    *broker.Retirer
 	outbox     broker.Outbox
 	clock      broker.Clock
 }
 
 // wire makes an instance's use cases over the ports: all there is of wiring.
-func wire(s store, c cloud, q *queue, clock broker.Clock, token func() string) (_ *core, err error) {
+func wire(s store, c cloud, q *queue, clock broker.Clock, token func() string, retention time.Duration) (_ *core, err error) {
 	k, log, meter := &core{outbox: q, clock: clock}, slog.New(slog.DiscardHandler), &brokertest.Meter{}
 	step := func(make func() error) {
 		if err == nil {
@@ -150,6 +151,10 @@ func wire(s store, c cloud, q *queue, clock broker.Clock, token func() string) (
 		})
 		return err
 	})
+	// Nothing in the use case depends on how long the retention is.
+	k.retirer = &broker.Retirer{RetirePorts: broker.RetirePorts{
+		Index: s, Record: s, Files: s, Seals: s, Notices: s, Starts: s, Pending: s, Legs: s, Clock: clock, Log: log, Retention: retention,
+	}}
 	step(func() error { k.dead, err = broker.NewDeadLetters(s, q, s, q, clock, token, log, meter); return err })
 	return k, err
 }
@@ -198,13 +203,13 @@ func newWorld(seed uint64, draw func(*schedule) knobs, tell bool) (*world, error
 	w.furnish()
 	var tokens atomic.Int64
 	token := func() string { return fmt.Sprint("token-", tokens.Add(1)) }
-	s := store{s: w.schedule, in: w.store, read: w.judge.read, kept: w.judge.kept, changed: func() { w.judge.stale = true }, past: &w.judge.past, topic: w.topic, turned: w.turned}
+	s := store{s: w.schedule, in: w.store, read: w.judge.read, kept: w.judge.kept, changed: func() { w.judge.stale = true }, past: &w.judge.past, topic: w.topic, retired: w.judge.retiring, turned: w.turned}
 	for i := range 3 {
 		skew := time.Duration(0)
 		if w.knobs.skew > 0 {
 			skew = w.between(-w.knobs.skew, w.knobs.skew)
 		}
-		c, err := wire(s, w.cloud, w.queue, func() time.Time { return time.Now().Add(skew) }, token)
+		c, err := wire(s, w.cloud, w.queue, func() time.Time { return time.Now().Add(skew) }, token, w.knobs.retention)
 		if err != nil {
 			return nil, err
 		}

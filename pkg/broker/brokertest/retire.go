@@ -80,8 +80,28 @@ func (s *Store) DropJournal(_ context.Context, seals []audit.Seal) error {
 
 // ForgetRequest implements broker.Retirements, in as many calls as a large request
 // takes.
-func (s *Store) ForgetRequest(_ context.Context, id access.RequestID) error {
-	for _, part := range []func(){
+func (s *Store) ForgetRequest(ctx context.Context, id access.RequestID) error {
+	for n := range ForgetParts {
+		if err := s.ForgetPart(ctx, id, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ForgetParts is how many calls ForgetRequest is.
+const ForgetParts = 4
+
+// ForgetPart is one of the calls of ForgetRequest, from 0.
+func (s *Store) ForgetPart(_ context.Context, id access.RequestID, n int) error {
+	return s.do(func() error {
+		s.forgetParts(id)[n]()
+		return nil
+	})
+}
+
+func (s *Store) forgetParts(id access.RequestID) [ForgetParts]func() {
+	return [ForgetParts]func(){
 		func() { delete(s.chains.seals, string(id)); delete(s.chains.sent, string(id)) },
 		func() {
 			for key, e := range s.events {
@@ -92,12 +112,7 @@ func (s *Store) ForgetRequest(_ context.Context, id access.RequestID) error {
 		},
 		func() { delete(s.ended, id); delete(s.extended, id); delete(s.starts, id); delete(s.revoked, id) },
 		func() { delete(s.retiring, id); delete(s.records, id) },
-	} {
-		if err := s.do(func() error { part(); return nil }); err != nil {
-			return err
-		}
 	}
-	return nil
 }
 
 // Trace says what there is of a request, anywhere.
