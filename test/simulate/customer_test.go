@@ -132,7 +132,7 @@ func (w *world) renew(id access.ResourceID) {
 	w.attach()
 	w.turned()
 	w.judge.removed(id)
-	w.in(w.between(time.Second, pick(w.schedule, []time.Duration{10 * time.Second, 2 * time.Minute, 20 * time.Minute})), func() { w.restore(id) })
+	w.in(w.between(time.Second, pick(w.schedule, []time.Duration{10 * time.Second, 2 * time.Minute, 20 * time.Minute, 3 * time.Hour})), func() { w.restore(id) })
 }
 
 func (w *world) restore(id access.ResourceID) {

@@ -284,7 +284,7 @@ func (w *world) plan(length time.Duration) {
 	times(k.machines, func() { w.machineRetagged(pick(w.schedule, machines[:w.knobs.narrow])) })
 	w.everybodysTicket()
 	times(k.tickets, w.ticketing)
-	times(k.lossy, func() { w.lossy(pick(w.schedule, groups)) })
-	times(k.renewals, func() { w.renew(pick(w.schedule, groups)) })
+	times(k.lossy, func() { w.lossy(w.opened()) })
+	times(k.renewals, func() { w.renew(w.opened()) })
 	times(k.locks, func() { w.lock(pick(w.schedule, groups)) })
 }

@@ -96,7 +96,6 @@ func (w *world) quiet() {
 	for _, id := range groups {
 		l := w.cloud.life[id]
 		*l = life{under: l.under}
-		w.restore(id)
 		w.lossless(id)
 		w.unshadow(id)
 	}
@@ -104,8 +103,14 @@ func (w *world) quiet() {
 }
 
 // settled puts the policy back and lifts the lockdown, once nobody is at it any
-// more.
+// more, and makes anew what NSGs are gone.
 func (w *world) settled() {
+	for _, id := range groups {
+		if legs, rows, _ := w.store.Partition(context.Background(), id); w.gone[id] && len(legs)+len(rows) > 0 && w.broken == nil {
+			w.breach("%s is gone, and %d legs and %d baselines of it are on record", id.Name(), len(legs), len(rows))
+		}
+		w.restore(id)
+	}
 	if w.broken == nil {
 		w.liftLockdown()
 		for _, p := range append([]policy.AccessPolicy{{Scope: scope}}, w.store.Policies...) {
