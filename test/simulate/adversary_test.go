@@ -35,6 +35,8 @@ type knobs struct {
 	// Of the NSGs, per hour: how often one gets what this version does not know, and is
 	// deleted and made anew.
 	lossy, renewals float64
+	// putBack is how often the customer puts back what a write has just removed.
+	putBack float64
 	// six is how often somebody comes by IPv6.
 	six float64
 	// narrow is in how few machines everybody is interested.
@@ -56,14 +58,14 @@ func drawKnobs(s *schedule) knobs {
 		lose: rate(0.2), repeat: rate(0.2), late: rate(0.2), sessionLost: rate(0.5),
 		stall: rate(0.4), follow: rate(0.7),
 		outages: rate(2), failOvers: rate(2), customer: rate(20), tamper: rate(15), shadow: rate(3), machines: rate(6), locks: rate(3),
-		tickets: rate(30), demand: rate(0.8), prompted: rate(0.5), lossy: rate(3), renewals: rate(2), six: rate(0.5),
+		tickets: rate(30), demand: rate(0.8), prompted: rate(0.5), lossy: rate(3), renewals: rate(2), six: rate(0.5), putBack: rate(0.1),
 	}
 	k.narrow = pick(s, []int{1, 2, len(machines), len(machines)})
 	if s.chance(0.5) {
 		k.skew = s.between(0, 8*time.Second)
 	}
 	if s.chance(0.5) {
-		k.retention = s.between(20*time.Minute, 40*time.Minute)
+		k.retention = s.between(16*time.Minute, 40*time.Minute)
 	}
 	if s.chance(0.1) {
 		k = knobs{writeTakes: time.Second, narrow: len(machines)}

@@ -50,7 +50,15 @@ func (c cloud) Surroundings(ctx context.Context, m broker.Machine, notBefore tim
 }
 
 func (c cloud) Group(ctx context.Context, id access.ResourceID) (nsg.Group, error) {
-	return ask(c.s, ctx, theCloud, "Group", string(id), func() (nsg.Group, error) { return c.in.Group(ctx, id) })
+	a := ctx.Value(actorKey{}).(*actor)
+	return ask(c.s, ctx, theCloud, "Group", string(id), func() (nsg.Group, error) {
+		g, err := c.in.Group(ctx, id)
+		if _, again := a.read[g.ETag]; !again {
+			a.read[g.ETag] = a.calls
+		}
+		a.open[id] = c.w.judge.on[id].open
+		return g, err
+	})
 }
 
 func (c cloud) Groups(ctx context.Context, subscription string) ([]nsg.Group, error) {
@@ -58,7 +66,11 @@ func (c cloud) Groups(ctx context.Context, subscription string) ([]nsg.Group, er
 }
 
 func (c cloud) Apply(ctx context.Context, g nsg.Group, plan nsg.Plan) error {
+	a := ctx.Value(actorKey{}).(*actor)
 	return c.write(ctx, "Apply", g.ID, "", func() error {
+		if !a.byRules && a.seen[g.ID].call <= a.read[g.ETag] {
+			c.w.breach("#%d %s writes %s under a version that it read after the legs", a.id, a.name, g.ID.Name())
+		}
 		switch have := c.in.Look(g.ID); {
 		case have.ETag != g.ETag:
 			return access.Errorf(access.Aborted, "precondition_failed", "somebody wrote since the read")
@@ -169,6 +181,7 @@ func (c cloud) settle(id access.ResourceID, op *operation, lands bool, err error
 			c.w.say("%s is written by #%d: %s", id.Name(), op.by.id, difference(before.Rules, after.Rules))
 		}
 		c.w.judge.written(op.by, id, before.Rules, after.Rules)
+		c.w.putsBack(id, before.Rules, after.Rules)
 		if op.whole {
 			c.w.judge.closed(op.by, id, before.Rules, after.Rules)
 		}

@@ -141,6 +141,20 @@ func (j *judge) closed(a *actor, id access.ResourceID, before, after []nsg.Rule)
 	}
 }
 
+// ends holds that a leg is said to have ended only once its door was seen shut, or
+// held open by another.
+func (j *judge) ends(a *actor, l access.Leg) {
+	if f, _ := j.w.store.File(context.Background(), l.Request); slices.ContainsFunc(f.Ended, func(e access.Leg) bool { return e.Key() == l.Key() && e.NSG == l.NSG }) {
+		return // it was before
+	}
+	others := slices.DeleteFunc(slices.Clone(a.seen[l.NSG].legs), func(o access.Leg) bool { return o.Key() == l.Key() || !o.Live() })
+	for _, d := range a.open[l.NSG] {
+		if legMatch(l).of(d) && !slices.ContainsFunc(others, func(o access.Leg) bool { return legMatch(o).of(d) }) {
+			j.breach("#%d %s says that leg %s on %s has ended, and has seen %s open", a.id, a.name, l.Key(), l.NSG.Name(), d)
+		}
+	}
+}
+
 // mayNotOpen says why a write may not open the door, by what its writer had read
 // or could have read after that: it takes a leg that is to open, whose machine is
 // there and whom the policies allow; a rule that stood in another place; or that

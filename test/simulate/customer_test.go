@@ -70,6 +70,30 @@ func (w *world) customerTampers(id access.ResourceID) {
 	})
 }
 
+// putsBack has the customer deploy, right after a write of ours, what they had taken
+// down before it: what it has removed is there again.
+func (w *world) putsBack(id access.ResourceID, before, after []nsg.Rule) {
+	var gone []nsg.Rule
+	for _, r := range before {
+		if settings.Owns(r) && r.Access == nsg.Allow && !slices.ContainsFunc(after, func(n nsg.Rule) bool { return n.Name == r.Name || n.Priority == r.Priority }) {
+			gone = append(gone, r)
+		}
+	}
+	if len(gone) == 0 || !w.chance(w.knobs.putBack) {
+		return
+	}
+	w.met["rules put back"]++
+	w.in(w.between(0, 30*time.Millisecond), func() {
+		w.edit(id, "puts back", func(g *nsg.Group) {
+			for _, r := range gone {
+				if !slices.ContainsFunc(g.Rules, func(n nsg.Rule) bool { return n.Name == r.Name || n.Priority == r.Priority }) {
+					g.Rules = append(g.Rules, r)
+				}
+			}
+		})
+	})
+}
+
 func (w *world) free(g nsg.Group, from int) int {
 	for n := from; n < from+50; n++ {
 		if !slices.ContainsFunc(g.Rules, func(r nsg.Rule) bool { return r.Priority == n }) {

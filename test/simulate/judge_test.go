@@ -102,11 +102,12 @@ type sight struct {
 	down  access.Lockdown
 	ended map[string]bool
 	since moment
+	call  int // the number of the actor's call
 }
 
 func (j *judge) read(a *actor, id access.ResourceID, legs []access.Leg, rows []access.Baseline) {
 	down, _ := j.w.store.Lockdown(context.Background())
-	a.seen[id] = sight{legs, rows, down, maps.Clone(j.ended), j.past.now()}
+	a.seen[id] = sight{legs, rows, down, maps.Clone(j.ended), j.past.now(), a.calls}
 }
 
 // kept notes what has got into the record.

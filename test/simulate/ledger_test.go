@@ -29,13 +29,20 @@ func (p store) UpdateLegs(ctx context.Context, id access.ResourceID, legs []acce
 }
 
 func (p store) ChangeLegs(ctx context.Context, id access.ResourceID, legs []access.Leg, token string, due time.Time) error {
-	return p.change(ctx, "ChangeLegs"+keys(legs), id, func() error { return p.in.ChangeLegs(ctx, id, legs, token, due) })
+	return p.change(ctx, "ChangeLegs"+keys(legs), id, func() error {
+		p.topic.closing(id, legs)
+		return p.in.ChangeLegs(ctx, id, legs, token, due)
+	})
 }
 
 // EndLegs is as many calls as rows: the ended ones first, then the live ones go.
 func (p store) EndLegs(ctx context.Context, id access.ResourceID, legs []access.Leg) error {
+	a := ctx.Value(actorKey{}).(*actor)
 	for _, l := range legs {
-		if err := p.change(ctx, "EndLegs, kept "+l.Key(), id, func() error { return p.in.KeepEnded(ctx, l) }); err != nil {
+		if err := p.change(ctx, "EndLegs, kept "+l.Key(), id, func() error {
+			p.ends(a, l)
+			return p.in.KeepEnded(ctx, l)
+		}); err != nil {
 			return err
 		}
 	}

@@ -27,6 +27,8 @@ type store struct {
 	// past is told of every change of policies and tickets, once it has come.
 	past  *past
 	topic *topic
+	// ends is told before an ended leg is kept as that.
+	ends func(a *actor, l access.Leg)
 	// retired is told before each part of a request that goes.
 	retired func(id access.RequestID, begins bool)
 	turned  func()
@@ -89,10 +91,14 @@ func (p store) note(ctx context.Context, events []access.Event) (there func(), e
 		subjects[e.Subject] = true
 	}
 	list := slices.Sorted(maps.Keys(subjects))
-	err = do(p.s, ctx, theStore, "Note", strings.Join(list, ","), func() error { return p.in.Note(events) })
+	var noted time.Time
+	err = do(p.s, ctx, theStore, "Note", strings.Join(list, ","), func() error {
+		noted = time.Now()
+		return p.in.Note(events)
+	})
 	return func() {
 		for _, s := range list {
-			p.topic.written(s)
+			p.topic.written(s, noted)
 		}
 	}, err
 }
@@ -187,7 +193,7 @@ func (p store) Lockdown(ctx context.Context) (access.Lockdown, error) {
 func (p store) SetLockdown(ctx context.Context, l access.Lockdown, events []access.Event) error {
 	return do(p.s, ctx, theStore, "SetLockdown", fmt.Sprint(l.Active, l.Told), func() error {
 		p.changed()
-		defer p.topic.written(broker.SubjectLockdown)
+		defer p.topic.written(broker.SubjectLockdown, time.Now())
 		return p.in.SetLockdown(ctx, l, events)
 	})
 }

@@ -99,6 +99,10 @@ type actor struct {
 	done     func(error)
 	// seen is what it last read of each NSG's partition.
 	seen map[access.ResourceID]sight
+	// read is when it first read each version of a group, by the count of its calls.
+	read map[string]int
+	// open is what stood open in each group when it last read that.
+	open map[access.ResourceID][]door
 }
 
 type actorKey struct{}
@@ -138,7 +142,7 @@ type result struct {
 // runs on the schedule once it has ended.
 func (s *schedule) spawn(name string, instance int, nsg access.ResourceID, where stall, run func(context.Context) error, done func(a *actor, err error)) {
 	s.actors++
-	a := &actor{id: s.actors, name: name, instance: instance, nsg: nsg, stall: where, seen: map[access.ResourceID]sight{}}
+	a := &actor{id: s.actors, name: name, instance: instance, nsg: nsg, stall: where, seen: map[access.ResourceID]sight{}, read: map[string]int{}, open: map[access.ResourceID][]door{}}
 	a.done = func(err error) { done(a, err) }
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), actorKey{}, a))
 	a.cancel = cancel

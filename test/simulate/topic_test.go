@@ -18,10 +18,29 @@ type topic struct {
 	sent map[string][]string
 	// came are those that came at all, by subject and id.
 	came map[string]bool
+	// unnoted are the subjects that have an event of which a fail-over has lost the
+	// notice: nobody finds it until there is another.
+	unnoted map[string]bool
+	// again are the legs, as their events name them, that were closed a second time: a
+	// Submit that had paused laid them anew, and a closer was there before Reconcile.
+	again map[string]bool
+}
+
+// closing notes which of the legs have ended before.
+func (t *topic) closing(on access.ResourceID, legs []access.Leg) {
+	for _, l := range legs {
+		f, _ := t.w.store.File(context.Background(), l.Request)
+		for _, e := range f.Ended {
+			if e.Key() == l.Key() && e.NSG == on {
+				t.again[l.Key()+"-"+on.Name()] = true
+			}
+		}
+	}
 }
 
 // written has the events of a subject asked for, as often as the knobs say.
-func (t *topic) written(subject string) {
+func (t *topic) written(subject string, noted time.Time) {
+	t.unnoted[subject] = noted.Before(t.w.judge.forgotAt)
 	if t.w.chance(t.w.knobs.prompted) {
 		t.w.queue.send(&message{kind: "events", event: subject}, time.Time{})
 	}
@@ -81,6 +100,9 @@ func (t *topic) failedOver() {
 func (t *topic) unsent() string {
 	ctx := context.Background()
 	for _, subject := range t.w.store.Subjects() {
+		if t.unnoted[subject] {
+			continue
+		}
 		events, seals, _ := t.w.store.Chain(ctx, subject)
 		for _, e := range events {
 			if !t.came[subject+" "+e.ID()] {

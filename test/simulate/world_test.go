@@ -196,14 +196,14 @@ func newWorld(seed uint64, draw func(*schedule) knobs, tell bool) (*world, error
 	}
 	w.knobs = draw(w.schedule)
 	w.judge = newJudge(w)
-	w.topic = &topic{w: w, sent: map[string][]string{}, came: map[string]bool{}}
+	w.topic = &topic{w: w, sent: map[string][]string{}, came: map[string]bool{}, unnoted: map[string]bool{}, again: map[string]bool{}}
 	w.store.NotedApart = true
 	w.queue = &queue{s: w.schedule, w: w, busy: map[access.ResourceID]bool{}, waiting: map[access.ResourceID][]*message{}}
 	w.cloud = cloud{s: w.schedule, in: w.azure, w: w, life: map[access.ResourceID]*life{}}
 	w.furnish()
 	var tokens atomic.Int64
 	token := func() string { return fmt.Sprint("token-", tokens.Add(1)) }
-	s := store{s: w.schedule, in: w.store, read: w.judge.read, kept: w.judge.kept, changed: func() { w.judge.stale = true }, past: &w.judge.past, topic: w.topic, retired: w.judge.retiring, turned: w.turned}
+	s := store{s: w.schedule, in: w.store, read: w.judge.read, kept: w.judge.kept, changed: func() { w.judge.stale = true }, past: &w.judge.past, ends: w.judge.ends, topic: w.topic, retired: w.judge.retiring, turned: w.turned}
 	for i := range 3 {
 		skew := time.Duration(0)
 		if w.knobs.skew > 0 {
