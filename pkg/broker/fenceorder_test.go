@@ -142,3 +142,68 @@ func TestWhatIsStillThereAfterTheWriteHasNotEnded(t *testing.T) {
 	w.expectStatus(rec, access.Revoked, access.Expired)
 	w.expectShut()
 }
+
+// One deployment replaces the machine and takes our rules away: what was open is put
+// back for the machine that it was granted for, and for no other.
+func TestNothingIsPutBackForAnotherMachine(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(w *world)
+		fails  bool
+		open   int
+		reason access.StatusReason
+	}{
+		"the same":          {func(*world) {}, false, 2, ""},
+		"another":           {func(w *world) { w.azure.Machines[vm] = machine("unique-2") }, false, 0, access.TargetChanged},
+		"none":              {func(w *world) { delete(w.azure.Machines, vm) }, false, 0, access.TargetChanged},
+		"it cannot be read": {func(*world) {}, true, 0, access.RemovedExternally},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			yes := true
+			w.store.Policies[0].Baseline = &yes
+			if err := w.enabler.Ensure(t.Context(), vm.Subscription()); err != nil {
+				t.Fatal(err)
+			}
+			w.deliver()
+			rec := w.request(anna, wants("1", alice, time.Hour))
+			w.deliver()
+			w.expectOpen(alice, 2)
+			c.change(w)
+			ports := w.reconciler.ReconcilePorts
+			if c.fails {
+				ports.Machines = unreadableMachines{}
+			}
+			late, err := broker.NewReconciler(ports, rules)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, id := range []access.ResourceID{onWeb, onNIC} {
+				w.azure.Edit(id, func(g *nsg.Group) { g.Rules = slices.DeleteFunc(g.Rules, rules.Owns) })
+				if err := w.store.Touch(t.Context(), id, "another", w.now); err != nil {
+					t.Fatal(err)
+				}
+				if err := late.Reconcile(t.Context(), id, time.Time{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.expectOpen(alice, c.open)
+			w.now = w.now.Add(time.Minute)
+			if err := w.sweeper.Sweep(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			w.deliver()
+			w.expectOpen(alice, c.open)
+			if c.reason == "" {
+				w.expectStatus(rec, access.Initiated, "")
+			} else {
+				w.expectStatus(rec, access.Revoked, c.reason)
+			}
+		})
+	}
+}
+
+type unreadableMachines struct{}
+
+func (unreadableMachines) Machine(context.Context, access.ResourceID, time.Time) (broker.Machine, error) {
+	return broker.Machine{}, access.Errorf(access.Unavailable, "unreadable", "it cannot be read now")
+}

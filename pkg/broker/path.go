@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
+	"github.com/portcullis-access/portcullis/pkg/nsg"
 )
 
 // legsOf lays a grant onto the NSGs of the machine's path: one leg per NSG,
@@ -108,6 +109,25 @@ func prepareTargets(ctx context.Context, machines Machines, legs []access.Leg, s
 		}
 	}
 	p.Prepare(ctx, vms, notBefore)
+}
+
+// confirmRestoring confirms the targets of the open legs whose rules the plan puts
+// back, and says whether to plan again: a leg whose VM is not there any more is
+// closing then, and where one cannot be read nothing is put back, so that what was open ends.
+func (w *round) confirmRestoring(ctx context.Context, legs []access.Leg, plan nsg.Plan, now time.Time) (again bool) {
+	back := byKey(plan.Restoring)
+	for i, l := range legs {
+		if _, ok := back[l.Key()]; !ok {
+			continue
+		}
+		switch there, err := targetOf(ctx, w.Machines, l, now); {
+		case err != nil:
+			w.unread, again = err, true
+		case !there:
+			legs[i], again = closing(l, access.TargetChanged, now), true
+		}
+	}
+	return again
 }
 
 // targetOf confirms a leg's target as read not before the time.

@@ -101,6 +101,9 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 		}
 		plan = w.plan(group, w.openable(legs), now, planned)
 	}
+	if w.confirmRestoring(ctx, legs, plan, now) {
+		plan = w.plan(group, w.openable(legs), now, planned)
+	}
 	if restsOnAbsence(plan, legs, rows) {
 		if stale, err := w.changedSince(ctx, group, missing); stale || err != nil {
 			return stale, err
