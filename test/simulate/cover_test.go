@@ -155,12 +155,21 @@ func (j *judge) ends(a *actor, l access.Leg) {
 	}
 }
 
+// vanished says whether the rules were replaced as a whole, as far as the machine
+// with the door's address goes: it was shut by a baseline, of which nothing stands.
+func vanished(d door, rows []access.Baseline, before []nsg.Rule) bool {
+	shut := shutOf(before)
+	return slices.ContainsFunc(rows, func(r access.Baseline) bool {
+		return slices.Contains(r.Destinations, d.dest) && !slices.ContainsFunc(targets, func(t target) bool { return shut[t] && slices.Contains(r.Destinations, t.dest) })
+	})
+}
+
 // mayNotOpen says why a write may not open the door, by what its writer had read
 // or could have read after that: it takes a leg that is to open, whose machine is
 // there and whom the policies allow; a rule that stood in another place; or that
-// nothing of our baselines stands any more, as the rules were replaced as a whole.
+// nothing of the machine's baseline stands any more.
 func (j *judge) mayNotOpen(d door, seen sight, before []nsg.Rule) string {
-	if len(shutOf(before)) == 0 && len(seen.rows) > 0 ||
+	if vanished(d, seen.rows, before) ||
 		slices.ContainsFunc(filters(before), func(f filter) bool { return f.ours && f.allow && f.matches(d.source, d.target) }) {
 		return ""
 	}
