@@ -86,6 +86,9 @@ func (j *judge) expiry(d door, legs []access.Leg, now time.Time) (at time.Time) 
 // written holds a write of ours against what its writer had read.
 func (j *judge) written(a *actor, id access.ResourceID, before, after []nsg.Rule) {
 	seen := a.seen[id]
+	if a.asked > seen.call {
+		seen.down = a.down
+	}
 	j.w.met["writes"]++
 	was := openOf(before)
 	legs, _ := j.w.store.Legs(context.Background(), id)

@@ -80,7 +80,7 @@ const (
 )
 
 func newJudge(w *world) *judge {
-	return &judge{w: w, on: map[access.ResourceID]*watched{}, last: time.Now(), accepted: map[access.RequestID]bool{}, lost: map[access.RequestID]bool{}, ended: map[string]bool{}, gone: map[access.RequestID]bool{}, past: past{endings: map[access.TicketID][]time.Time{}, saved: map[access.TicketID]moment{}, told: map[string]bool{}}}
+	return &judge{w: w, on: map[access.ResourceID]*watched{}, last: time.Now(), accepted: map[access.RequestID]bool{}, lost: map[access.RequestID]bool{}, ended: map[string]bool{}, gone: map[access.RequestID]bool{}, past: past{endings: map[access.TicketID][]ending{}, entered: map[access.RequestID]time.Time{}, saved: map[access.TicketID]moment{}, told: map[string]bool{}}}
 }
 
 func (j *judge) breach(format string, args ...any) {

@@ -179,7 +179,12 @@ func (p store) Claim(ctx context.Context, e broker.IndexEntry, since, now time.T
 }
 
 func (p store) Enter(ctx context.Context, e broker.IndexEntry) error {
-	return do(p.s, ctx, theStore, "Enter", string(e.Request), func() error { return p.in.Enter(ctx, e) })
+	return do(p.s, ctx, theStore, "Enter", string(e.Request), func() error {
+		if _, again := p.past.entered[e.Request]; !again {
+			p.past.entered[e.Request] = time.Now()
+		}
+		return p.in.Enter(ctx, e)
+	})
 }
 
 func (p store) Entries(ctx context.Context, q broker.IndexQuery) ([]broker.IndexEntry, error) {
@@ -187,7 +192,12 @@ func (p store) Entries(ctx context.Context, q broker.IndexQuery) ([]broker.Index
 }
 
 func (p store) Lockdown(ctx context.Context) (access.Lockdown, error) {
-	return ask(p.s, ctx, theStore, "Lockdown", "", func() (access.Lockdown, error) { return p.in.Lockdown(ctx) })
+	a := ctx.Value(actorKey{}).(*actor)
+	return ask(p.s, ctx, theStore, "Lockdown", "", func() (access.Lockdown, error) {
+		l, err := p.in.Lockdown(ctx)
+		a.down, a.asked = l, a.calls
+		return l, err
+	})
 }
 
 func (p store) SetLockdown(ctx context.Context, l access.Lockdown, events []access.Event) error {

@@ -19,13 +19,18 @@ type past struct {
 	policies [][]policy.AccessPolicy
 	machines []map[access.ResourceID]broker.Machine
 	tickets  []map[access.TicketID]access.Ticket
-	// endings are the times of those events of a ticket that have ended it on record.
-	endings map[access.TicketID][]time.Time
+	// endings are those events of a ticket that have ended it on record.
+	endings map[access.TicketID][]ending
+	// entered is when a request was first to be found by its ticket.
+	entered map[access.RequestID]time.Time
 	// saved is when what is known of a ticket was last written.
 	saved map[access.TicketID]moment
 	// told are the events of tickets that were noted; true for those that are kept.
 	told map[string]bool
 }
+
+// ending is when an event that ended a ticket happened, and when that was written.
+type ending struct{ at, saved time.Time }
 
 // moment is where the past had got to.
 type moment struct{ policies, machines, tickets int }
@@ -49,7 +54,7 @@ func (p *past) ticket(t access.Ticket) {
 	p.tickets = append(p.tickets, next)
 	p.saved[t.ID] = p.now()
 	if t.Ended {
-		p.endings[t.ID] = append(p.endings[t.ID], t.EventAt)
+		p.endings[t.ID] = append(p.endings[t.ID], ending{t.EventAt, time.Now()})
 	}
 }
 
@@ -161,12 +166,18 @@ func vouchedBy(f access.File, grant int) *access.Vouched {
 func (j *judge) unvouched(f access.File, l access.Leg) bool {
 	p := &j.past
 	by := vouchedBy(f, l.Grant)
-	for _, v := range []*access.Vouched{by, f.Record.Request.Event} {
+	asked := f.Record.Request.Event
+	for _, v := range []*access.Vouched{by, asked} {
 		if v == nil || len(p.endings[v.Ticket]) == 0 {
 			continue
 		}
 		e, err := j.w.store.TicketEvent(context.Background(), v.Event)
-		if err == nil && slices.ContainsFunc(p.endings[v.Ticket], func(at time.Time) bool { return !at.Before(e.At) }) {
+		if err == nil && slices.ContainsFunc(p.endings[v.Ticket], func(end ending) bool {
+			// What somebody else asked for and is on record only since then was vouched for
+			// by the ticket as it was opened again.
+			late := v != asked && p.entered[l.Request].After(end.saved)
+			return !end.at.Before(e.At) && !late
+		}) {
 			return true
 		}
 	}
