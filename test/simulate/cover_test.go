@@ -158,12 +158,15 @@ func (j *judge) ends(a *actor, l access.Leg) {
 	}
 }
 
-// vanished says whether the rules were replaced as a whole, as far as the machine
-// with the door's address goes: it was shut by a baseline, of which nothing stands.
-func vanished(d door, rows []access.Baseline, before []nsg.Rule) bool {
+// vanished says whether the door is one of an open leg whose machine is there, and
+// nothing of the baseline that this is shut by stands: then the rules were replaced as
+// a whole.
+func (j *judge) vanished(d door, seen sight, before []nsg.Rule) bool {
 	shut := shutOf(before)
-	return slices.ContainsFunc(rows, func(r access.Baseline) bool {
-		return slices.Contains(r.Destinations, d.dest) && !slices.ContainsFunc(targets, func(t target) bool { return shut[t] && slices.Contains(r.Destinations, t.dest) })
+	return slices.ContainsFunc(seen.legs, func(l access.Leg) bool {
+		return l.State == access.LegOpen && legMatch(l).of(d) && j.past.wasBehind(l, d.dest, seen.since) && slices.ContainsFunc(seen.rows, func(r access.Baseline) bool {
+			return r.VM == l.VM && !slices.ContainsFunc(targets, func(t target) bool { return shut[t] && slices.Contains(r.Destinations, t.dest) })
+		})
 	})
 }
 
@@ -172,7 +175,7 @@ func vanished(d door, rows []access.Baseline, before []nsg.Rule) bool {
 // there and whom the policies allow; a rule that stood in another place; or that
 // nothing of the machine's baseline stands any more.
 func (j *judge) mayNotOpen(d door, seen sight, before []nsg.Rule) string {
-	if vanished(d, seen.rows, before) ||
+	if j.vanished(d, seen, before) ||
 		slices.ContainsFunc(filters(before), func(f filter) bool { return f.ours && f.allow && f.matches(d.source, d.target) }) {
 		return ""
 	}

@@ -60,18 +60,22 @@ func (p *past) ticket(t access.Ticket) {
 
 // failedOver notes what of it is left.
 func (p *past) failedOver(s *brokertest.Store) {
-	ctx, left := context.Background(), map[access.TicketID]access.Ticket{}
-	clear(p.endings)
-	clear(p.saved)
-	for id := range p.tickets[len(p.tickets)-1] {
-		if t, err := s.Ticket(ctx, id); err == nil {
+	ctx, before := context.Background(), p.tickets[len(p.tickets)-1]
+	left := map[access.TicketID]access.Ticket{}
+	for id := range before {
+		t, err := s.Ticket(ctx, id)
+		if err == nil {
 			left[id] = t
 		}
+		if t.Event != before[id].Event {
+			delete(p.saved, id)
+			delete(p.endings, id)
+			if t.Ended {
+				p.endings[id] = []ending{{t.EventAt, time.Now()}}
+			}
+		}
 	}
-	p.tickets = append(p.tickets, map[access.TicketID]access.Ticket{})
-	for _, t := range left {
-		p.ticket(t)
-	}
+	p.tickets = append(p.tickets, left)
 	for id := range p.told {
 		_, unnoted := s.TicketWork(ctx, id)
 		if _, err := s.TicketEvent(ctx, id); err != nil && unnoted != nil {
@@ -85,7 +89,7 @@ func (p *past) failedOver(s *brokertest.Store) {
 // "" where it may by some of it.
 func (j *judge) mayNot(l access.Leg, d door, since moment) string {
 	p := &j.past
-	if !slices.ContainsFunc(p.machines[since.machines:], func(m map[access.ResourceID]broker.Machine) bool { return behind(l, d.dest, m) }) {
+	if !p.wasBehind(l, d.dest, since) {
 		return "the address is not the machine's"
 	}
 	f, _ := j.w.store.File(context.Background(), l.Request)
@@ -102,6 +106,11 @@ func (j *judge) mayNot(l access.Leg, d door, since moment) string {
 		}
 	}
 	return "no policy allows it, by its ticket and the machine as they are"
+}
+
+// wasBehind says whether the leg's machine has had the address since the moment.
+func (p *past) wasBehind(l access.Leg, ip netip.Addr, since moment) bool {
+	return slices.ContainsFunc(p.machines[since.machines:], func(m map[access.ResourceID]broker.Machine) bool { return behind(l, ip, m) })
 }
 
 // doorOpen is the condition that some policies have; meets is what it means.
