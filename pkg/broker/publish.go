@@ -104,6 +104,14 @@ func (p *Publisher) pass(ctx context.Context, subject string, now time.Time) (wa
 	if err != nil {
 		return time.Time{}, err
 	}
+	if n := len(out.Seals); out.Sent > 0 && (n == 0 || out.Seals[n-1].Seq < out.Sent) {
+		// Seals were lost after they were sent, as by a fail-over. What is sealed anew is
+		// sent again: it may be another event that has the number now.
+		if out, err = p.Seals.Outgoing(ctx, subject); err != nil {
+			return time.Time{}, err
+		}
+		out.Sent = min(out.Sent, len(out.Seals)) // none is missing before one that is there
+	}
 	var last audit.Seal
 	sealed := map[string]bool{}
 	for _, s := range out.Seals {

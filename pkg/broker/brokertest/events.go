@@ -85,6 +85,9 @@ func (s *Store) Outgoing(_ context.Context, subject string) (out broker.Outgoing
 // Unsent implements broker.Seals.
 func (s *Store) Unsent(ctx context.Context, subject string) (broker.Outgoing, error) {
 	out, err := s.Outgoing(ctx, subject)
+	if n := len(out.Seals); n < out.Sent {
+		return out, err // somebody took the end of the chain
+	}
 	over := map[string]bool{}
 	for _, seal := range out.Seals {
 		over[seal.Event] = seal.Seq <= out.Sent
