@@ -67,6 +67,10 @@ func drawKnobs(s *schedule) knobs {
 	if s.chance(0.5) {
 		k.retention = s.between(16*time.Minute, 40*time.Minute)
 	}
+	if s.chance(0.15) { // nothing fails, and the world goes on all the same
+		k.cutBefore, k.cutAfter, k.refuse, k.loseReply, k.pause, k.stall = 0, 0, 0, 0, 0, 0
+		k.lose, k.late, k.outages, k.failOvers, k.throttle, k.locks = 0, 0, 0, 0, 0, 0
+	}
 	if s.chance(0.1) {
 		k = knobs{writeTakes: time.Second, narrow: len(machines)}
 	}

@@ -29,10 +29,7 @@ func (p store) UpdateLegs(ctx context.Context, id access.ResourceID, legs []acce
 }
 
 func (p store) ChangeLegs(ctx context.Context, id access.ResourceID, legs []access.Leg, token string, due time.Time) error {
-	return p.change(ctx, "ChangeLegs"+keys(legs), id, func() error {
-		p.topic.closing(id, legs)
-		return p.in.ChangeLegs(ctx, id, legs, token, due)
-	})
+	return p.change(ctx, "ChangeLegs"+keys(legs), id, func() error { return p.in.ChangeLegs(ctx, id, legs, token, due) })
 }
 
 // EndLegs is as many calls as rows: the ended ones first, then the live ones go.

@@ -246,7 +246,6 @@ func (w *world) reckon() {
 			w.breach("in the end, the accepted request %s is forgotten: %v", id, err)
 			return
 		}
-		w.toldOnce(id)
 		for _, g := range s.Record.Grants {
 			if w.met["fail-overs"] > 0 && s.Status(g.Index).Status == access.Initiating {
 				continue // what became of its legs may be what was lost
@@ -255,25 +254,6 @@ func (w *world) reckon() {
 				w.breach("in the end, grant %d of %s is %s (%s)", g.Index, id, st.Status, st.Reason)
 			}
 		}
-	}
-}
-
-// toldOnce holds that each leg's end is told once, as that of one which was open or
-// of one which never was.
-func (w *world) toldOnce(id access.RequestID) {
-	if w.met["fail-overs"] > 0 {
-		return
-	}
-	ends := map[string]access.EventKind{}
-	events, _ := w.store.EventsOf(context.Background(), string(id))
-	for _, e := range events {
-		if e.Kind != access.EventClosed && e.Kind != access.EventFailed {
-			continue
-		}
-		if before, twice := ends[e.Key]; twice && !w.topic.again[e.Key] {
-			w.breach("of leg %s it is told that it has %s and %s", e.Key, before, e.Kind)
-		}
-		ends[e.Key] = e.Kind
 	}
 }
 

@@ -196,7 +196,7 @@ func newWorld(seed uint64, draw func(*schedule) knobs, tell bool) (*world, error
 	}
 	w.knobs = draw(w.schedule)
 	w.judge = newJudge(w)
-	w.topic = &topic{w: w, sent: map[string][]string{}, came: map[string]bool{}, unnoted: map[string]bool{}, again: map[string]bool{}}
+	w.topic = &topic{w: w, sent: map[string][]string{}, came: map[string]bool{}, unnoted: map[string]bool{}}
 	w.store.NotedApart = true
 	w.queue = &queue{s: w.schedule, w: w, busy: map[access.ResourceID]bool{}, waiting: map[access.ResourceID][]*message{}}
 	w.cloud = cloud{s: w.schedule, in: w.azure, w: w, life: map[access.ResourceID]*life{}}
