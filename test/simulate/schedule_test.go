@@ -101,9 +101,10 @@ type actor struct {
 	seen map[access.ResourceID]sight
 	// read is when it first read each version of a group, by the count of its calls.
 	read map[string]int
-	// down is the lockdown as it last read it, and asked by which of its calls.
-	down  access.Lockdown
-	asked int
+	// down is the lockdown as it read it first after the legs, asked by which of its
+	// calls, and sought by which it read the legs.
+	down          access.Lockdown
+	asked, sought int
 	// open is what stood open in each group when it last read that.
 	open map[access.ResourceID][]door
 }
