@@ -107,7 +107,7 @@ func (j *judge) written(a *actor, id access.ResourceID, before, after []nsg.Rule
 			j.breach("#%d %s opened %s on %s, of which it had read that nobody may", a.id, a.name, d, id.Name())
 		}
 		j.w.met["doors opened late"]++
-		j.on[id].bare[d] = &bare{since: time.Now(), from: time.Now().Add(lateWriter), why: "a writer opened it late"}
+		j.on[id].bare[d] = &bare{since: time.Now(), from: time.Now().Add(lateWriter), byScan: j.on[id].forgot, why: "a writer opened it late"}
 	}
 	still := shutOf(after)
 	for t := range shutOf(before) {
