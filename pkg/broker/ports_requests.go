@@ -195,6 +195,16 @@ func (e *IndexEntry) vouched(by *access.Vouched) {
 	}
 }
 
+// vouchedSince adds the tickets that vouched at the request's start, and says whether
+// there are any that did not before.
+func (e *IndexEntry) vouchedSince(f access.File) bool {
+	before := len(e.Tickets)
+	for _, g := range f.Grants() {
+		e.vouched(g.Ticket)
+	}
+	return len(e.Tickets) > before
+}
+
 // Names are those under which the entry is found: who it is for and, where that
 // is another, who handed it in.
 func (e IndexEntry) Names() (out []string) {

@@ -178,6 +178,7 @@ func (r *retirement) one(ctx context.Context, e IndexEntry) error {
 				return err
 			}
 		}
+		e.vouchedSince(f) // the index by days lacks what vouched at the start alone
 		if forgotten, err := r.forget(ctx, e, out.Seals); err != nil || !forgotten {
 			return err
 		}

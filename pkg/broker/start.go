@@ -64,6 +64,13 @@ func (s *Submitter) Start(ctx context.Context, id access.RequestID, enqueued tim
 		f.Start = &st
 	}
 	if f.Start != nil {
+		// Before any leg, as in resume: a ticket that no policy demanded when the request
+		// was decided may vouch for it now.
+		if e := entryOf(f.Record); e.vouchedSince(f) {
+			if err := s.Index.Enter(ctx, e); err != nil {
+				return err
+			}
+		}
 		var legs []access.Leg
 		for _, g := range f.Start.Grants {
 			if _, revoked := f.Revocation(g.Index); revoked {
