@@ -86,8 +86,8 @@ func (j *judge) expiry(d door, legs []access.Leg, now time.Time) (at time.Time) 
 // written holds a write of ours against what its writer had read.
 func (j *judge) written(a *actor, id access.ResourceID, before, after []nsg.Rule) {
 	seen := a.seen[id]
-	if a.asked > seen.call {
-		seen.down = a.down
+	if a.free > seen.call {
+		seen.down = access.Lockdown{} // it was lifted since, or came later than it was read
 	}
 	j.w.met["writes"]++
 	was := openOf(before)

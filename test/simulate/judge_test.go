@@ -107,7 +107,6 @@ type sight struct {
 
 func (j *judge) read(a *actor, id access.ResourceID, legs []access.Leg, rows []access.Baseline) {
 	down, _ := j.w.store.Lockdown(context.Background())
-	a.sought = a.calls
 	a.seen[id] = sight{legs, rows, down, maps.Clone(j.ended), j.past.now(), a.calls}
 }
 

@@ -195,8 +195,8 @@ func (p store) Lockdown(ctx context.Context) (access.Lockdown, error) {
 	a := ctx.Value(actorKey{}).(*actor)
 	return ask(p.s, ctx, theStore, "Lockdown", "", func() (access.Lockdown, error) {
 		l, err := p.in.Lockdown(ctx)
-		if a.asked <= a.sought { // what it reads again, for a search, is not what it goes by
-			a.down, a.asked = l, a.calls
+		if err == nil && !l.Active {
+			a.free = a.calls
 		}
 		return l, err
 	})

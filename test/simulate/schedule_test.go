@@ -87,6 +87,7 @@ func pick[T any](s *schedule, list []T) T { return list[s.rng.IntN(len(list))] }
 type actor struct {
 	id       int
 	name     string
+	began    time.Time
 	instance int
 	nsg      access.ResourceID // the one it works on; "" for several
 	dead     bool              // cut off: none of its calls gets through any more
@@ -101,10 +102,8 @@ type actor struct {
 	seen map[access.ResourceID]sight
 	// read is when it first read each version of a group, by the count of its calls.
 	read map[string]int
-	// down is the lockdown as it read it first after the legs, asked by which of its
-	// calls, and sought by which it read the legs.
-	down          access.Lockdown
-	asked, sought int
+	// free is by which of its calls it last read that there is no lockdown.
+	free int
 	// open is what stood open in each group when it last read that.
 	open map[access.ResourceID][]door
 }
@@ -146,7 +145,7 @@ type result struct {
 // runs on the schedule once it has ended.
 func (s *schedule) spawn(name string, instance int, nsg access.ResourceID, where stall, run func(context.Context) error, done func(a *actor, err error)) {
 	s.actors++
-	a := &actor{id: s.actors, name: name, instance: instance, nsg: nsg, stall: where, seen: map[access.ResourceID]sight{}, read: map[string]int{}, open: map[access.ResourceID][]door{}}
+	a := &actor{id: s.actors, name: name, began: time.Now(), instance: instance, nsg: nsg, stall: where, seen: map[access.ResourceID]sight{}, read: map[string]int{}, open: map[access.ResourceID][]door{}}
 	a.done = func(err error) { done(a, err) }
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), actorKey{}, a))
 	a.cancel = cancel

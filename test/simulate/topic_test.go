@@ -34,13 +34,14 @@ func (t *topic) written(subject string, noted time.Time) {
 
 // SendEvents sends to the topic. An error may leave the first of them sent.
 func (q *queue) SendEvents(ctx context.Context, list []broker.SealedEvent) error {
+	a := ctx.Value(actorKey{}).(*actor)
 	return do(q.s, ctx, theQueue, "SendEvents", fmt.Sprint(list[0].Event.Subject, " ", list[0].Seq), func() error {
 		n := len(list)
 		if n > 1 && q.s.chance(5*q.w.knobs.refuse) {
 			n = q.s.rng.IntN(n)
 		}
 		for _, e := range list[:n] {
-			q.w.topic.take(e)
+			q.w.topic.take(e, a.began.Before(q.w.judge.forgotAt))
 		}
 		if n < len(list) {
 			q.w.met["events sent in part"]++
@@ -50,10 +51,18 @@ func (q *queue) SendEvents(ctx context.Context, list []broker.SealedEvent) error
 	})
 }
 
-// take is a subscriber's view of an event.
-func (t *topic) take(e broker.SealedEvent) {
+// take is a subscriber's view of an event. What comes from before a fail-over may
+// have a number of which the record knows nothing any more.
+func (t *topic) take(e broker.SealedEvent, before bool) {
 	subject, id := e.Event.Subject, e.Event.ID()
 	t.w.met["events published"]++
+	t.came[subject+" "+id] = true
+	if before {
+		_, seals, _ := t.w.store.Chain(context.Background(), subject)
+		if len(seals) < e.Seq || seals[e.Seq-1].Event != id {
+			return
+		}
+	}
 	switch sent := t.sent[subject]; {
 	case e.Seq > len(sent)+1:
 		t.w.breach("event %d of %s was sent before event %d was", e.Seq, subject, len(sent)+1)
@@ -64,7 +73,6 @@ func (t *topic) take(e broker.SealedEvent) {
 	default:
 		t.w.met["events published again"]++
 	}
-	t.came[subject+" "+id] = true
 }
 
 // failedOver forgets the numbers that the record has forgotten.
