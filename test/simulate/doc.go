@@ -140,8 +140,9 @@
 // ended legs may open again, that an event of a ticket is not noted as taken, that a
 // ticket is not read again after the request that it made, and that a scan passes
 // over doors that are to open. That what a ticket asked for before its end opens once
-// it is opened again was found once in some thousand seeds, and so was that an event
-// may never be sent whose seal a fail-over has lost.
+// it is opened again was found once in some thousand seeds, and so were that an event
+// may never be sent whose seal a fail-over has lost, and that the end of a ticket does
+// not find what it vouched for at the start of a request alone.
 //
 // That the legs are read before the group is found by the order alone; what it does
 // is in pkg/broker (TestLegsThatWereReadBeforeTheGroupPutNothingBack).
