@@ -26,7 +26,7 @@ type knobs struct {
 	// retention is how long requests are kept after they were over; 0 for ever.
 	retention time.Duration
 	// Of the world, per hour.
-	outages, failOvers, customer, tamper, shadow, machines, locks float64
+	outages, failOvers, partLosses, customer, tamper, shadow, machines, locks float64
 	// Of tickets: how many events there are per hour, and how often a policy has
 	// demands and conditions.
 	tickets, demand float64
@@ -57,7 +57,7 @@ func drawKnobs(s *schedule) knobs {
 		throttle: rate(0.03), supersede: rate(0.5), writeTakes: s.between(200*time.Millisecond, 15*time.Second),
 		lose: rate(0.2), repeat: rate(0.2), late: rate(0.2), sessionLost: rate(0.5),
 		stall: rate(0.4), follow: rate(0.7),
-		outages: rate(2), failOvers: rate(2), customer: rate(20), tamper: rate(15), shadow: rate(3), machines: rate(6), locks: rate(3),
+		outages: rate(2), failOvers: rate(2), partLosses: rate(3), customer: rate(20), tamper: rate(15), shadow: rate(3), machines: rate(6), locks: rate(3),
 		tickets: rate(30), demand: rate(0.8), prompted: rate(0.5), lossy: rate(3), renewals: rate(2), six: rate(0.5), putBack: rate(0.1),
 	}
 	k.narrow = pick(s, []int{1, 2, len(machines), len(machines)})
@@ -255,6 +255,19 @@ func (w *world) failOver() {
 		w.disturbAll(0)
 		w.judge.failedOver()
 	})
+}
+
+// losePartition loses what is on record of one NSG.
+func (w *world) losePartition() {
+	id := pick(w.schedule, groups)
+	w.met["partitions lost"]++
+	w.say("the partition of %s is lost", id.Name())
+	w.store.LosePartition(id)
+	w.disturbAll(0)
+	w.judge.failedOver()
+	for _, b := range w.judge.on[id].bare {
+		b.byScan = true // who was to shut it knows nothing of it any more
+	}
 }
 
 // disturb tells the judge that something went wrong for an actor by the

@@ -277,6 +277,7 @@ func (w *world) plan(length time.Duration) {
 		w.outage(pick(w.schedule, []port{theStore, theQueue, theCloud}), pick(w.schedule, []time.Duration{20 * time.Second, 3 * time.Minute, 10 * time.Minute, time.Hour}))
 	})
 	times(k.failOvers, w.failOver)
+	times(k.partLosses, w.losePartition)
 	times(k.customer, func() { w.customerEdits(pick(w.schedule, groups)) })
 	times(k.tamper, func() { w.customerTampers(w.opened()) })
 	times(k.shadow, func() { w.customerShadows(pick(w.schedule, groups)) })

@@ -377,6 +377,15 @@ func (s *Store) Kinds(subject string) map[access.EventKind]int {
 	return out
 }
 
+// LosePartition forgets all that is on record of an NSG.
+func (s *Store) LosePartition(id access.ResourceID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.heads, id)
+	delete(s.legs, id)
+	delete(s.rows, id)
+}
+
 // LoseLedger forgets every head and live leg, as a fail-over might.
 func (s *Store) LoseLedger() {
 	s.mu.Lock()
