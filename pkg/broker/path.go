@@ -111,11 +111,11 @@ func prepareTargets(ctx context.Context, machines Machines, legs []access.Leg, s
 	p.Prepare(ctx, vms, notBefore)
 }
 
-// confirmRestoring confirms the targets of the open legs whose rules the plan puts
+// confirmPutBack confirms the targets of the open legs whose rules the plan puts
 // back, and says whether to plan again: a leg whose VM is not there any more is
 // closing then, and where one cannot be read nothing is put back, so that what was open ends.
-func (w *round) confirmRestoring(ctx context.Context, legs []access.Leg, plan nsg.Plan, now time.Time) (again bool) {
-	back := byKey(plan.Restoring)
+func (w *round) confirmPutBack(ctx context.Context, legs []access.Leg, plan nsg.Plan, now time.Time) (again bool) {
+	back := byKey(plan.PutBack)
 	for i, l := range legs {
 		if _, ok := back[l.Key()]; !ok {
 			continue

@@ -101,7 +101,7 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 		}
 		plan = w.plan(group, w.openable(legs), now, planned)
 	}
-	if w.confirmRestoring(ctx, legs, plan, now) {
+	if w.confirmPutBack(ctx, legs, plan, now) {
 		plan = w.plan(group, w.openable(legs), now, planned)
 	}
 	if restsOnAbsence(plan, legs, rows) {

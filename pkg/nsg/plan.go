@@ -23,9 +23,9 @@ type Plan struct {
 	Remove []string
 	// Opening are the Opening legs that the planned rules let through.
 	Opening []access.Leg
-	// Restoring are the Open legs whose rules the plan puts back, as those of the group
+	// PutBack are the Open legs whose rules the plan puts back, as those of the group
 	// were replaced as a whole: an opening, before which the target is to be confirmed.
-	Restoring []access.Leg
+	PutBack []access.Leg
 	// Blocked are the Opening legs that cannot open now, with BlockedBy set.
 	Blocked []access.Leg
 	// Orphans are those of our rules to be removed that no leg accounts for.
@@ -217,7 +217,7 @@ func (p *planner) readLegs() {
 		case l.State == access.LegOpen && defect(l) == "" && p.covered(l):
 			p.open = append(p.open, l)
 		case l.State == access.LegOpen && defect(l) == "" && p.vanished[l.VM] && p.group.Loss == "":
-			p.open, p.out.Restoring = append(p.open, l), append(p.out.Restoring, l)
+			p.open, p.out.PutBack = append(p.open, l), append(p.out.PutBack, l)
 		case l.State == access.LegOpen:
 			p.end(l, access.RemovedExternally)
 		case !l.OpenBy.After(p.now):

@@ -17,7 +17,8 @@
 // late, and overtake one another; sessions are lost, so that two reconciles of an
 // NSG run at once; Resource Manager throttles, answers 409, 412 and superseded,
 // and is locked; the store, the queue or Resource Manager is gone for up to an
-// hour; a fail-over loses the store's last seconds; the customer edits the NSGs,
+// hour; a fail-over loses the store's last seconds, and an NSG all that was on record of it;
+// the customer edits the NSGs,
 // shadows, alters, deletes and puts back our rules; an NSG holds for a while what
 // this version would lose, or is deleted and made anew, soon or not at all; machines
 // are made anew, and addresses handed to others. Tickets ask for access, change,
@@ -108,6 +109,7 @@
 //	revocations are not asked about before the opening            13 of 300 (30)
 //	what is done is said to be all, though legs came meanwhile    17 of 300 (46)
 //	an ending closes before its mark, and not after it             1 of 300 (256)
+//	what a lost record held is laid open again, unjudged           1 of 300 (291)
 //	legs are read before the group                                20 of 20  (1)
 //	a residue is not looked for                                   27 of 200 (2)
 //	the end of a ticket ends nothing                               8 of 200 (6)

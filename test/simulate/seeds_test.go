@@ -2,5 +2,5 @@
 
 package simulate
 
-// usualSeeds takes about 45 seconds of two processors.
-const usualSeeds = 1000
+// usualSeeds takes about 50 seconds of two processors.
+const usualSeeds = 1200
