@@ -91,14 +91,18 @@ func (w *round) restore(ctx context.Context, group nsg.Group, legs []access.Leg,
 		return known
 	})
 	stands := byKey(w.rules.CoveredWhole(group, missing))
+	scheduled := map[time.Time]bool{}
 	for i, l := range missing {
 		if _, ok := stands[l.Key()]; ok && l.OpenedAt.IsZero() {
 			l.OpenedAt = now // as is seen
 		}
 		if !l.OpenedAt.IsZero() {
 			l.Restored, l.OpenBy = true, now.Add(restoreWithin)
-		} else if err := w.Prompts.Prompt(ctx, w.id, l.EndTime); err != nil {
-			return 0, err
+		} else if !scheduled[l.EndTime] {
+			if err := w.Prompts.Prompt(ctx, w.id, l.EndTime); err != nil {
+				return 0, err
+			}
+			scheduled[l.EndTime] = true
 		}
 		missing[i] = l
 	}
