@@ -25,8 +25,8 @@ func main() {
 	if err == nil {
 		var app *App
 		if app, err = NewApp(context.Background(), cfg, config.NewSecrets(os.LookupEnv), time.Now, log); err == nil {
-			if set := debug.SetGCPercent(collectAt); set != 100 {
-				debug.SetGCPercent(set) // GOGC says otherwise
+			if _, set := os.LookupEnv("GOGC"); !set {
+				debug.SetGCPercent(collectAt)
 			}
 			err = app.Serve()
 		}

@@ -82,6 +82,9 @@ type Head struct {
 	AsOf time.Time
 	// Trouble says, for a person, why the last reconcile could not do its work.
 	Trouble string
+	// Whole says that the requests were searched for legs that the record of the NSG
+	// may have lost. A head that is made anew says so only after that.
+	Whole bool
 	// At is when it was written last, by the store's own clock, as far as it was read.
 	At time.Time
 	// ETag is the version that was read; "" for a head that does not exist.

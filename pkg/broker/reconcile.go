@@ -87,9 +87,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, id access.ResourceID, enqueu
 		return errors.Join(err, r.closeOnly(ctx, id, enqueued))
 	}
 	now := r.now(enqueued, head)
-	// Of an NSG without a head nothing is known, and so not that all was done: its
+	// Of an NSG whose head is missing or new it is not known that all was done: its
 	// partition may be lost, and this the delayed close of what it told of.
-	if head.ETag != "" && head.Wanted == head.Done && (head.DueAt.IsZero() || head.DueAt.After(now)) {
+	if head.Whole && head.Wanted == head.Done && (head.DueAt.IsZero() || head.DueAt.After(now)) {
 		return nil
 	}
 	w := &round{Reconciler: r, id: id, enqueued: enqueued, rules: r.rules}

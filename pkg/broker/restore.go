@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/portcullis-access/portcullis/pkg/access"
@@ -24,48 +23,64 @@ const (
 	searchWithin = 30 * time.Second
 )
 
-// reasonUnsearched is the trouble of a head whose NSG has lost legs, or may have,
-// while the requests could not be searched for them: the search is owed.
-const reasonUnsearched = "requests_unreadable"
-
-// owesSearch says whether legs of the NSG may be lost: no head is there, or the last
-// reconcile could not search.
-func owesSearch(h Head) bool {
-	return h.ETag == "" || strings.HasPrefix(h.Trouble, reasonUnsearched)
-}
-
 // account decides about rules of ours that no leg accounts for, though their time
 // is not over, before the plan removes them. Where live grants account for them
 // their legs are laid again, and again is true: the next round judges them. The
 // rest go.
 //
-// This is the circuit breaker on bulk removal. Where the requests cannot be read,
+// This is the circuit breaker on bulk removal. Where not all requests can be read,
 // a few are removed all the same, but many are kept, as nobody can tell whether
 // they are rightly there; either way the search is owed. What has expired by its
 // own description never waits for this, nor does a lockdown, nor a rule that cannot
 // be one of ours.
-func (w *round) account(ctx context.Context, group nsg.Group, legs []access.Leg, lost []nsg.Rule, now time.Time) (again bool) {
-	if !w.sought {
-		w.sought = true
-		var n int
-		n, w.unsearched = w.restore(ctx, group, legs, now)
-		if n > 0 {
-			w.Log.WarnContext(ctx, "legs that the record had lost were laid again", "nsg", w.id, "legs", n)
-			return true
+func (w *round) account(ctx context.Context, group nsg.Group, legs []access.Leg, lost []nsg.Lost, now time.Time) (again bool, err error) {
+	n := 0
+	for _, l := range lost {
+		if w.rules.Keepable(l.Rule) {
+			n, w.kept = n+l.Doors, append(w.kept, l.Rule)
 		}
 	}
-	if w.unsearched == nil || nsg.Doors(lost) <= bulkRemoval {
+	bulk := n > bulkRemoval
+	if !w.sought {
+		w.sought = true
+		var laid int
+		if laid, err = w.restore(ctx, group, legs, bulk, now); err != nil {
+			w.sought = false
+			return false, err // half of them are laid, and the others must not go for that
+		}
+		if laid > 0 {
+			w.Log.WarnContext(ctx, "legs that the record had lost were laid again", "nsg", w.id, "legs", laid)
+			return true, nil
+		}
+	}
+	if w.unsearched == nil || w.lockedDown || !bulk {
+		w.kept = nil
+		return false, nil
+	}
+	w.rules = w.rules.Keeping(w.kept)
+	w.Log.ErrorContext(ctx, "ALARM many rules of ours are on no record, and are kept while the requests cannot be read",
+		"alarm", "bulk_removal", "nsg", w.id, "doors", n, "error", w.unsearched)
+	return false, nil
+}
+
+// keepNone keeps those rules no more by which a leg goes that is to be closed: what
+// is on record as ended must not stand. It says whether to plan again.
+func (w *round) keepNone(legs []access.Leg, plan nsg.Plan) bool {
+	ending := slices.DeleteFunc(slices.Concat(legs, plan.Closing), func(l access.Leg) bool { return l.State != access.LegClosing })
+	keep := slices.DeleteFunc(slices.Clone(w.kept), func(r nsg.Rule) bool {
+		alone := nsg.Group{ID: w.id, Rules: []nsg.Rule{r}}
+		return slices.ContainsFunc(ending, func(l access.Leg) bool { return w.rules.Covered(alone, l) })
+	})
+	if len(keep) == len(w.kept) {
 		return false
 	}
-	keep := slices.DeleteFunc(slices.Clone(lost), func(r nsg.Rule) bool { return !w.rules.Keepable(r) })
-	w.rules = w.rules.Keeping(keep)
-	w.Log.ErrorContext(ctx, "ALARM many rules of ours are on no record, and are kept while the requests cannot be read",
-		"alarm", "bulk_removal", "nsg", w.id, "doors", nsg.Doors(keep), "error", w.unsearched)
-	return false
+	w.kept, w.rules = keep, w.rules.Keeping(keep)
+	return true
 }
 
 // restore lays again the legs that live grants have on the NSG and that its record
-// has lost. It says how many; those that it could find, where it could not read all.
+// has lost. It says how many. Where it could not read all it lays those that it could
+// find, unless all are wanted: a rule that is kept belongs to nobody in part.
 //
 // All are laid as Opening, so that the next round reads again whatever speaks
 // against a grant (its revocation, the policies, the ticket, the machine, the
@@ -73,26 +88,66 @@ func (w *round) account(ctx context.Context, group nsg.Group, legs []access.Leg,
 // Restored besides: they keep rules that stand and open nothing, so that one whose
 // rule somebody removed ends on record. One that never was opened is laid as Submit
 // would, with its close on the way.
-func (w *round) restore(ctx context.Context, group nsg.Group, legs []access.Leg, now time.Time) (n int, err error) {
+func (w *round) restore(ctx context.Context, group nsg.Group, legs []access.Leg, all bool, now time.Time) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, searchWithin)
 	defer cancel()
 	lockdown, err := w.Lockdowns.Lockdown(ctx)
-	if lockdown.Active || err != nil {
-		return 0, err
+	if err != nil {
+		w.unsearched = err
+		return 0, nil
+	}
+	w.lockedDown = lockdown.Active
+	have := map[access.RequestID]bool{}
+	for _, l := range legs {
+		have[l.Request] = true
 	}
 	ids, err := w.liveRequests(ctx, now)
 	if err != nil {
-		return 0, err
+		w.unsearched = err
+		return 0, nil
 	}
-	have := byKey(legs)
-	granted, err := w.grantedHere(ctx, ids, now)
-	missing := slices.DeleteFunc(granted, func(l access.Leg) bool {
-		_, known := have[l.Key()]
-		return known
-	})
+	// The legs of a request on one NSG are laid in one transaction, here too.
+	ids = slices.DeleteFunc(ids, func(id access.RequestID) bool { return have[id] })
+	missing, err := w.grantedHere(ctx, ids, now)
+	if w.unsearched = err; err != nil && all {
+		return 0, nil
+	}
+	missing = w.relaid(ctx, group, missing, now)
+	for _, some := range byRequests(missing) {
+		if err := w.Ledger.AddLegs(ctx, w.id, some, w.Token(), now); err != nil {
+			return n, err
+		}
+		n += len(some)
+	}
+	return n, nil
+}
+
+// byRequests cuts legs, those of a request in a row, into parts of at most MaxPorts,
+// each with all legs of its requests.
+func byRequests(legs []access.Leg) (parts [][]access.Leg) {
+	var part []access.Leg
+	for len(legs) > 0 {
+		n := 1
+		for n < len(legs) && legs[n].Request == legs[0].Request {
+			n++
+		}
+		if len(part) > 0 && len(part)+n > access.MaxPorts {
+			parts, part = append(parts, part), nil
+		}
+		part, legs = append(part, legs[:n]...), legs[n:]
+	}
+	if len(part) > 0 {
+		parts = append(parts, part)
+	}
+	return parts
+}
+
+// relaid gives lost legs as they are laid again, without those whose close cannot be
+// scheduled now.
+func (w *round) relaid(ctx context.Context, group nsg.Group, missing []access.Leg, now time.Time) (out []access.Leg) {
 	stands := byKey(w.rules.CoveredWhole(group, missing))
 	scheduled := map[time.Time]bool{}
-	for i, l := range missing {
+	for _, l := range missing {
 		if _, ok := stands[l.Key()]; ok && l.OpenedAt.IsZero() {
 			l.OpenedAt = now // as is seen
 		}
@@ -100,19 +155,14 @@ func (w *round) restore(ctx context.Context, group nsg.Group, legs []access.Leg,
 			l.Restored, l.OpenBy = true, now.Add(restoreWithin)
 		} else if !scheduled[l.EndTime] {
 			if err := w.Prompts.Prompt(ctx, w.id, l.EndTime); err != nil {
-				return 0, err
+				w.unsearched = err
+				continue
 			}
 			scheduled[l.EndTime] = true
 		}
-		missing[i] = l
+		out = append(out, l)
 	}
-	for some := range slices.Chunk(missing, access.MaxPorts) {
-		if err := w.Ledger.AddLegs(ctx, w.id, some, w.Token(), now); err != nil {
-			return n, err
-		}
-		n += len(some)
-	}
-	return n, err
+	return out
 }
 
 // liveRequests gives the accepted requests with grants that have not ended, of
@@ -194,7 +244,7 @@ func (w *round) legsHere(ctx context.Context, id access.RequestID, now time.Time
 // unfinished is why the round has not done all, though what it could do is done.
 func (w *round) unfinished() error {
 	if w.unsearched != nil {
-		return errors.Join(access.Wrap(w.unsearched, access.Unavailable, reasonUnsearched,
+		return errors.Join(access.Wrap(w.unsearched, access.Unavailable, "requests_unreadable",
 			"the requests that may account for rules of ours cannot all be read"), w.unread)
 	}
 	return w.unread

@@ -43,6 +43,10 @@ type round struct {
 	// why they could not all be read.
 	sought     bool
 	unsearched error
+	// lockedDown is whether there was a lockdown then.
+	lockedDown bool
+	// kept are the rules that are left alone meanwhile.
+	kept []nsg.Rule
 }
 
 // confirmAtOnce bounds the reads of one reconcile that run side by side.
@@ -69,7 +73,7 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 		return false, access.Errorf(access.Aborted, "operation_in_progress", "another operation on the group is under way")
 	}
 	now := w.now(w.enqueued, head)
-	w.rules = w.Reconciler.rules
+	w.rules, w.kept = w.Reconciler.rules, nil
 	legs, rows, err := w.Baselines.Partition(ctx, w.id)
 	if err != nil {
 		return false, errors.Join(err, w.closeExpired(ctx, group, now))
@@ -95,11 +99,14 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 		planned = nil
 	}
 	plan := w.plan(group, w.openable(legs), now, planned)
-	if lost := w.rules.Lost(plan, legs, now); len(lost) > 0 || owesSearch(head) {
-		if w.account(ctx, group, legs, lost, now) {
-			return true, nil
+	if lost := w.rules.Lost(group, legs, now); len(lost) > 0 || !head.Whole {
+		if again, err := w.account(ctx, group, legs, lost, now); again || err != nil {
+			return again, err
 		}
 		plan = w.plan(group, w.openable(legs), now, planned)
+		if w.keepNone(legs, plan) {
+			plan = w.plan(group, w.openable(legs), now, planned)
+		}
 	}
 	if w.confirmPutBack(ctx, legs, plan, now) {
 		plan = w.plan(group, w.openable(legs), now, planned)
@@ -266,6 +273,9 @@ func (w *round) recordClosing(ctx context.Context, legs []access.Leg, plan nsg.P
 	if err := w.edit(ctx, w.id, func(h *Head) {
 		if now.After(h.AsOf) {
 			h.AsOf = now
+		}
+		if !h.Whole && h.DueAt.IsZero() {
+			h.DueAt = now // a head that is made by this: should what follows be cut off
 		}
 	}); err != nil {
 		return nil, err

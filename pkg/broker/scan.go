@@ -113,11 +113,15 @@ func (s *Scanner) Scan(ctx context.Context) error {
 // sighted is what a scan saw that somebody is to be told of.
 type sighted struct {
 	drifted []access.ResourceID // NSGs that others changed
-	lost    []nsg.Rule          // rules that no leg accounts for
+	lost    []nsg.Lost          // rules that no leg accounts for
 }
 
-func (s *Scanner) alarmOfBulk(ctx context.Context, lost []nsg.Rule) {
-	if n := nsg.Doors(lost); n > bulkRemoval {
+func (s *Scanner) alarmOfBulk(ctx context.Context, lost []nsg.Lost) {
+	n := 0
+	for _, l := range lost {
+		n += l.Doors
+	}
+	if n > bulkRemoval {
 		s.Log.ErrorContext(ctx, "ALARM many rules of ours are on no record", "alarm", "bulk_removal", "doors", n, "rules", len(lost))
 	}
 }
@@ -141,7 +145,7 @@ func (s *Scanner) group(ctx context.Context, g nsg.Group, before Head, seen *sig
 		return s.forget(ctx, before, legs, rows, now)
 	}
 	s.Log.WarnContext(ctx, "drift", "nsg", g.ID, "change", len(plan.Put), "remove", plan.Remove, "orphans", len(plan.Orphans))
-	seen.lost = append(seen.lost, s.rules.Lost(plan, legs, now)...)
+	seen.lost = append(seen.lost, s.rules.Lost(g, legs, now)...)
 	after, unread := s.Ledger.Head(ctx, g.ID)
 	if err := s.ask(ctx, g.ID, now); err != nil {
 		return err

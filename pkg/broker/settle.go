@@ -59,7 +59,7 @@ func (w *round) settle(ctx context.Context, token string, group nsg.Group, legs 
 	if h.Wanted != token {
 		return true, nil // legs came meanwhile; the next round sees them
 	}
-	h.Done, h.DueAt, h.Trouble = token, due, ""
+	h.Done, h.DueAt, h.Trouble, h.Whole = token, due, "", h.Whole || w.sought
 	if _, err = w.Ledger.SaveHead(ctx, h); access.CodeOf(err) == access.Aborted {
 		return true, nil
 	}

@@ -9,23 +9,50 @@ import (
 	"github.com/portcullis-access/portcullis/pkg/access"
 )
 
-// Lost gives those rules that the plan would remove because none of the legs, in
-// whatever state, accounts for them, though by their own description their time is
+// Lost is a rule of ours with doors that no leg accounts for.
+type Lost struct {
+	Rule Rule
+	// Doors counts them: each source to each port of each destination is one. What
+	// cannot be counted counts as one.
+	Doors int
+}
+
+// Lost gives those rules of ours that let through something for which none of the
+// legs accounts, in whatever state, though by their own description their time is
 // not over: what a lost part of the record leaves behind, or a forger makes.
-func (s Settings) Lost(plan Plan, legs []access.Leg, now time.Time) (out []Rule) {
-	for _, r := range plan.Orphans {
-		if _, named := s.namesake(r.Name, legs); !named && !r.denies() && !s.RuleExpired(r, now) {
-			out = append(out, r)
+func (s Settings) Lost(g Group, legs []access.Leg, now time.Time) (out []Lost) {
+	known := gather(legs)
+	for i := range g.Rules {
+		r := &g.Rules[i]
+		if !s.grants(*r) || r.denies() || s.RuleExpired(*r, now) {
+			continue
+		}
+		if m := newMatcher(r); !known.hold(&m) {
+			out = append(out, Lost{*r, max(1, known.without(&m))})
 		}
 	}
 	return out
 }
 
-// Doors counts what rules let through: each source to each port of each
-// destination is one door. What cannot be counted counts as one.
-func Doors(rules []Rule) (n int) {
-	for _, r := range rules {
-		n += max(1, len(r.Sources)) * max(1, len(r.Destinations)) * max(1, len(r.DestinationPorts))
+// without counts the doors of a rule of single ports and addresses that the legs
+// do not cover.
+func (t traffic) without(m *matcher) (n int) {
+	proto := access.AnyProtocol
+	switch {
+	case m.other == yes:
+	case m.tcp == yes:
+		proto = access.TCP
+	case m.udp == yes:
+		proto = access.UDP
+	}
+	for _, d := range m.dests.prefixes {
+		for _, r := range m.ports.ranges {
+			for _, source := range m.sources.prefixes {
+				if len(subtract([]netip.Prefix{source}, t[target{d.Addr(), r.low, proto}])) > 0 {
+					n++
+				}
+			}
+		}
 	}
 	return n
 }

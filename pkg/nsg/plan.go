@@ -115,15 +115,16 @@ type planner struct {
 	now   time.Time
 	legs  []access.Leg
 
-	ours     map[string]*Rule // rules that legs account for, by lower-case name
-	matchers map[string]matcher
-	named    map[*Rule]access.Protocol // of those, by their names
-	index    map[spot][]*matcher       // of those, by destination and port
-	wide     []*matcher                // of those, what stands for more than single ones
-	others   []Rule                    // all rules but those, in both directions
-	fixed    evaluator                 // the inbound ones of them
-	names    map[string]bool           // their names, in lower case
-	used     map[int]bool              // their inbound priorities
+	ours      map[string]*Rule // rules that legs account for, by lower-case name
+	matchers  map[string]matcher
+	named     map[*Rule]access.Protocol // of those, by their names
+	index     map[spot][]*matcher       // of those, by destination and port
+	keptRules []*matcher                // those that are left alone
+	wide      []*matcher                // of those, what stands for more than single ones
+	others    []Rule                    // all rules but those, in both directions
+	fixed     evaluator                 // the inbound ones of them
+	names     map[string]bool           // their names, in lower case
+	used      map[int]bool              // their inbound priorities
 
 	open    []access.Leg // Open, and rules of ours cover them
 	asking  []access.Leg // Opening, and nothing wrong with themselves
@@ -167,6 +168,10 @@ func (p *planner) readRules() {
 			p.matchers[strings.ToLower(r.Name)] = m
 			p.note(&m)
 			continue
+		}
+		if p.grants(*r) {
+			m := newMatcher(r)
+			p.keptRules = append(p.keptRules, &m)
 		}
 		p.others = append(p.others, *r)
 		p.names[strings.ToLower(r.Name)] = true
@@ -218,6 +223,8 @@ func (p *planner) readLegs() {
 			p.open = append(p.open, l)
 		case l.State == access.LegOpen && defect(l) == "" && p.vanished[l.VM] && p.group.Loss == "":
 			p.open, p.out.PutBack = append(p.open, l), append(p.out.PutBack, l)
+		case l.State == access.LegOpen && p.covers(p.keptRules, l):
+			// It goes by a rule that is left alone.
 		case l.State == access.LegOpen:
 			p.end(l, access.RemovedExternally)
 		case !l.OpenBy.After(p.now):
@@ -229,6 +236,8 @@ func (p *planner) readLegs() {
 			p.block(l, "its end is further ahead than the longest grant allowed")
 		case l.Restored && p.covered(l):
 			p.open = append(p.open, l)
+		case l.Restored && p.covers(p.keptRules, l):
+			// Likewise; it is not confirmed before that rule is its own.
 		case l.Restored:
 			p.end(l, access.RemovedExternally)
 		default:
@@ -238,6 +247,13 @@ func (p *planner) readLegs() {
 	// The order in which they ask for what is scarce: first come, first served.
 	slices.SortFunc(p.asking, func(a, b access.Leg) int {
 		return cmp.Or(a.OpenBy.Compare(b.OpenBy), cmp.Compare(a.Key(), b.Key()))
+	})
+}
+
+// covers says whether the rules cover the leg: to each of its addresses one.
+func (p *planner) covers(rules []*matcher, l access.Leg) bool {
+	return defect(l) == "" && !slices.ContainsFunc(destinationsOf(l), func(d netip.Addr) bool {
+		return !slices.ContainsFunc(rules, func(m *matcher) bool { return m.covers(l.Source, []netip.Addr{d}, l.Port, l.Protocol) })
 	})
 }
 

@@ -45,6 +45,7 @@ func headOf(r row) (broker.Head, error) {
 		return broker.Head{}, access.Wrap(err, access.Internal, "record_unreadable", "a stored head cannot be read")
 	}
 	h := broker.Head{NSG: id, Wanted: text("Wanted"), Done: text("Done"), DueAt: when("DueAt"), AsOf: when("AsOf"), At: when("Timestamp"), Trouble: text("Trouble")}
+	h.Whole, _ = r["Whole"].(bool)
 	h.ETag = headVersion(h.DueAt, r.etag())
 	return h, nil
 }
@@ -81,7 +82,7 @@ func (s *Store) SaveHead(ctx context.Context, h broker.Head) (saved broker.Head,
 
 func (s *Store) saveHead(ctx context.Context, h broker.Head) (broker.Head, error) {
 	r := headRow(h.NSG)
-	r["Wanted"], r["Done"], r["Trouble"] = h.Wanted, h.Done, h.Trouble
+	r["Wanted"], r["Done"], r["Trouble"], r["Whole"] = h.Wanted, h.Done, h.Trouble, h.Whole
 	r.due(h.DueAt)
 	if !h.AsOf.IsZero() {
 		r.time("AsOf", h.AsOf)

@@ -75,6 +75,9 @@ func requestCosts(t *testing.T, h http.Handler, now time.Time) map[string]cost {
 	c := &counted{}
 	s := storeOver(t, frugal(t, func(r *http.Request) (*http.Response, error) { return c.over(h)(r) }))
 	u := casesOver(t, s, &now)
+	// The group is one that was used before: the first time the requests are searched.
+	_, err := s.SaveHead(t.Context(), broker.Head{NSG: on, Whole: true})
+	check(t, err)
 	for _, step := range []struct {
 		name string
 		do   func(context.Context) error
