@@ -139,7 +139,7 @@ func (r *Reconciler) closeOnly(ctx context.Context, id access.ResourceID, enqueu
 func (r *Reconciler) closeExpired(ctx context.Context, g nsg.Group, now time.Time) error {
 	closed, err := r.closer.CloseExpired(ctx, g, now)
 	if len(closed) > 0 {
-		r.Log.WarnContext(ctx, "closed by the rules' own descriptions, as the ledger cannot be read", "nsg", g.ID, "rules", closed)
+		r.Log.WarnContext(ctx, "closed by the rules' own descriptions, as the ledger cannot be used", "nsg", g.ID, "rules", closed)
 	}
 	return err
 }

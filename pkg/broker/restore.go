@@ -63,9 +63,9 @@ func (w *round) account(ctx context.Context, group nsg.Group, legs []access.Leg,
 	return false, nil
 }
 
-// keepNone keeps those rules no more by which a leg goes that is to be closed: what
+// release keeps those rules no more by which a leg goes that is to be closed: what
 // is on record as ended must not stand. It says whether to plan again.
-func (w *round) keepNone(legs []access.Leg, plan nsg.Plan) bool {
+func (w *round) release(legs []access.Leg, plan nsg.Plan) bool {
 	ending := slices.DeleteFunc(slices.Concat(legs, plan.Closing), func(l access.Leg) bool { return l.State != access.LegClosing })
 	keep := slices.DeleteFunc(slices.Clone(w.kept), func(r nsg.Rule) bool {
 		alone := nsg.Group{ID: w.id, Rules: []nsg.Rule{r}}

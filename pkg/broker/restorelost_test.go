@@ -190,3 +190,23 @@ func TestARestoreOfManyIsCutOffHalfway(t *testing.T) {
 		w.expectAllOpen(recs)
 	}
 }
+
+// TestNoCloseWaitsForARestore: the ledger takes no legs, and a door of another grant
+// has come to its end.
+func TestNoCloseWaitsForARestore(t *testing.T) {
+	w := newWorld(t)
+	cut := true
+	w.request(anna, wants("short", bob, 10*time.Minute))
+	w.deliver()
+	w.store.LoseLedger()
+	lost := w.doors(3, time.Hour)
+	w.bus.Take(w.now.Add(2 * time.Hour))
+	w.store.LoseLedger()
+	w.again(func(p *broker.ReconcilePorts) { p.Ledger = &cutShort{Ledger: p.Ledger, is: &cut, n: 1} })
+	w.now = w.now.Add(10 * time.Minute)
+	w.scan()
+	w.expectOpen(bob, 0)
+	if n := w.ours(); n != 2*len(lost) {
+		t.Errorf("%d rules of ours stand", n)
+	}
+}

@@ -100,11 +100,17 @@ func (w *round) run(ctx context.Context) (again bool, err error) {
 	}
 	plan := w.plan(group, w.openable(legs), now, planned)
 	if lost := w.rules.Lost(group, legs, now); len(lost) > 0 || !head.Whole {
-		if again, err := w.account(ctx, group, legs, lost, now); again || err != nil {
-			return again, err
+		again, err := w.account(ctx, group, legs, lost, now)
+		if err != nil {
+			return false, errors.Join(err, w.closeExpired(ctx, group, now)) // no close waits for it
 		}
-		plan = w.plan(group, w.openable(legs), now, planned)
-		if w.keepNone(legs, plan) {
+		if again {
+			return true, nil
+		}
+		if len(w.kept) > 0 {
+			plan = w.plan(group, w.openable(legs), now, planned)
+		}
+		if w.release(legs, plan) {
 			plan = w.plan(group, w.openable(legs), now, planned)
 		}
 	}
