@@ -101,7 +101,10 @@ func (w *round) restore(ctx context.Context, group nsg.Group, legs []access.Leg,
 	for _, l := range legs {
 		have[l.Request] = true
 	}
-	ids, err := w.liveRequests(ctx, now)
+	ids, err := liveRequests(ctx, w.Index, IndexQuery{}, now, func(e IndexEntry) bool {
+		// An NSG and what is behind it are of one subscription.
+		return slices.ContainsFunc(e.VMs, func(vm access.ResourceID) bool { return vm.Subscription() == w.id.Subscription() })
+	})
 	if err != nil {
 		w.unsearched = err
 		return 0, nil
@@ -163,29 +166,6 @@ func (w *round) relaid(ctx context.Context, group nsg.Group, missing []access.Le
 		out = append(out, l)
 	}
 	return out
-}
-
-// liveRequests gives the accepted requests with grants that have not ended, of
-// machines in the NSG's subscription. It costs one call for every thousand requests
-// of the last sixteen days.
-func (w *round) liveRequests(ctx context.Context, now time.Time) (ids []access.RequestID, err error) {
-	q := IndexQuery{From: now.Add(-LiveWithin), Most: 1000}
-	for {
-		entries, err := w.Index.Entries(ctx, q)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range entries {
-			q.After = e.Position()
-			near := slices.ContainsFunc(e.VMs, func(vm access.ResourceID) bool { return vm.Subscription() == w.id.Subscription() })
-			if near && e.Outcome == access.Accepted && e.Until().After(now) {
-				ids = append(ids, e.Request)
-			}
-		}
-		if len(entries) < q.Most {
-			return ids, nil
-		}
-	}
 }
 
 // grantedHere gives the legs that the requests' grants have on the NSG and that are

@@ -51,24 +51,8 @@ func (d *TicketDesk) endUnvouched(ctx context.Context, e access.TicketEvent, t a
 
 // vouchedFor gives the requests for which the ticket vouched and whose grants may
 // not have ended.
-func (d *TicketDesk) vouchedFor(ctx context.Context, id access.TicketID, now time.Time) (out []access.RequestID, err error) {
-	q := IndexQuery{Ticket: id, From: now.Add(-LiveWithin), Most: 1000}
-	for {
-		entries, err := d.Desk.Submitter.Index.Entries(ctx, q)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range entries {
-			q.After = e.Position()
-			// One whose time is over is on its way out already.
-			if e.Outcome == access.Accepted && e.Until().After(now) {
-				out = append(out, e.Request)
-			}
-		}
-		if len(entries) < q.Most {
-			return out, nil
-		}
-	}
+func (d *TicketDesk) vouchedFor(ctx context.Context, id access.TicketID, now time.Time) ([]access.RequestID, error) {
+	return liveRequests(ctx, d.Desk.Submitter.Index, IndexQuery{Ticket: id}, now, func(IndexEntry) bool { return true })
 }
 
 // endOf ends those grants of one request for which the ticket vouches no more.

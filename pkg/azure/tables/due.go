@@ -120,14 +120,7 @@ func (s *Store) setDue(ctx context.Context, id access.ResourceID, due time.Time,
 
 // noteDue writes the row even where it stands: that is what keeps it.
 func (s *Store) noteDue(ctx context.Context, id access.ResourceID, due time.Time, trouble bool) error {
-	data, err := dueRow(id, due, trouble).bytes()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, opTimeout)
-	defer cancel()
-	_, err = s.pending.UpsertEntity(ctx, data, &aztables.UpsertEntityOptions{UpdateMode: aztables.UpdateModeReplace})
-	return failure(err, "noting when a group is due")
+	return put(ctx, s.pending, dueRow(id, due, trouble), "noting when a group is due")
 }
 
 // Due implements broker.Heads. It costs one query for the rows up to now, and a

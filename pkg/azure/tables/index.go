@@ -74,14 +74,7 @@ func (s *Store) enter(ctx context.Context, partition string, e broker.IndexEntry
 		_, err := insert(ctx, s.index, r)
 		return err
 	}
-	data, err := r.bytes()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, opTimeout)
-	defer cancel()
-	_, err = s.index.UpsertEntity(ctx, data, &aztables.UpsertEntityOptions{UpdateMode: aztables.UpdateModeReplace})
-	return failure(err, "indexing a request")
+	return put(ctx, s.index, r, "indexing a request")
 }
 
 // enterName writes the entry's two rows under a name together. What was accepted is

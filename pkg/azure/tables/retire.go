@@ -99,14 +99,7 @@ func (s *Store) MarkRetiring(ctx context.Context, id access.RequestID, decidedAt
 	if err != nil {
 		return err
 	}
-	data, err := r.bytes()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, opTimeout)
-	defer cancel()
-	_, err = s.requests.UpsertEntity(ctx, data, &aztables.UpsertEntityOptions{UpdateMode: aztables.UpdateModeReplace})
-	return failure(err, "noting that a request is being retired")
+	return put(ctx, s.requests, r, "noting that a request is being retired")
 }
 
 // DropJournal implements broker.Retirements.

@@ -253,6 +253,18 @@ func add(ctx context.Context, c *aztables.Client, data []byte) (aztables.AddEnti
 	return c.AddEntity(policy.WithHTTPHeader(ctx, http.Header{"Prefer": {"return-no-content"}}), data, nil)
 }
 
+// put writes a row in place of whatever is there.
+func put(ctx context.Context, c *aztables.Client, r row, doing string) error {
+	data, err := r.bytes()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	_, err = c.UpsertEntity(ctx, data, &aztables.UpsertEntityOptions{UpdateMode: aztables.UpdateModeReplace})
+	return failure(err, doing)
+}
+
 // insert adds a row; one that exists is left as it is.
 func insert(ctx context.Context, c *aztables.Client, r row) (created bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)
