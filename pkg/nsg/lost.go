@@ -70,8 +70,8 @@ func (s Settings) Keepable(r Rule) bool {
 }
 
 // Keeping gives settings by which the named rules of ours stay as they are: no
-// plan removes or changes one or counts on it to let anything through, and it is
-// no residue. Their priorities stay taken.
+// plan removes or changes one or counts on it to open anything, and it is no residue.
+// What is open by one does not end for want of another. Their priorities stay taken.
 func (s Settings) Keeping(rules []Rule) Settings {
 	s.kept = map[string]bool{}
 	for _, r := range rules {

@@ -119,8 +119,8 @@ type planner struct {
 	matchers  map[string]matcher
 	named     map[*Rule]access.Protocol // of those, by their names
 	index     map[spot][]*matcher       // of those, by destination and port
-	keptRules []*matcher                // those that are left alone
 	wide      []*matcher                // of those, what stands for more than single ones
+	keptRules []*matcher                // those that are left alone
 	others    []Rule                    // all rules but those, in both directions
 	fixed     evaluator                 // the inbound ones of them
 	names     map[string]bool           // their names, in lower case
